@@ -1,0 +1,44 @@
+"""Problems as sentences: what, where, got, expected, and what to do about it.
+
+Every refusal of neurocompress is a `Problem`. They are gathered and raised together in one
+`Refused`, so that a user sees all of them at once and never only the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason why an input can not be used.
+
+    what:  the sentence itself, without its place ("weight holds 3 NaN values").
+    where: the node, key or line it is about ("node 'fc1'"), or "" for the whole input.
+    fix:   what the user can do ("Train again with gradient clipping, or replace them by 0").
+    file:  the file it came from, when there is one.
+    """
+
+    what: str
+    where: str = ""
+    fix: str = ""
+    file: str = ""
+
+    def __str__(self) -> str:
+        place = ": ".join(part for part in (self.file, self.where) if part)
+        head = f"{place}: {self.what}" if place else self.what
+        return f"{head.rstrip('.')}. {self.fix}".rstrip()
+
+
+class Refused(Exception):
+    """Bad usage or bad input (exit status 2): carries every `Problem` that was found."""
+
+    def __init__(self, problems: Problem | Iterable[Problem]):
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def refuse(what: str, *, where: str = "", fix: str = "", file: str = "") -> Refused:
+    """A `Refused` with a single problem, to be raised: `raise refuse("...", fix="...")`."""
+    return Refused(Problem(what, where, fix, file))

@@ -1,0 +1,68 @@
+"""From NIR's differential equations to one time step, under given conventions.
+
+One step of a neuron with input x:
+    I <- alpha I + gain_syn x          (only with a synapse; input_decays: alpha (I + gain_syn x))
+    v <- beta v + gain I + leak        (without a synapse I = x)
+    then it fires and resets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .conventions import Conventions
+from .nodes import Array, Neuron
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Coefficients of one time step, float64 arrays that broadcast to the neuron's shape.
+
+    alpha, gain_syn: None without a synapse. beta 1 for IF. v_threshold: None for a neuron that never spikes.
+    """
+
+    alpha: Array | None
+    gain_syn: Array | None
+    beta: Array
+    gain: Array
+    leak: Array
+    v_threshold: Array | None
+    v_reset: Array
+
+    @property
+    def input_gain(self) -> Array:
+        """What one unit of input adds to v in the step it arrives."""
+        return self.gain if self.gain_syn is None else self.gain * self.gain_syn
+
+
+def _factor(tau: Array, dt: float, decay: str) -> Array:
+    tau = np.asarray(tau, dtype=np.float64)
+    return np.exp(-dt / tau) if decay == "exponential" else 1.0 - dt / tau
+
+
+def discretize(neuron: Neuron, conventions: Conventions) -> Step:
+    """The step coefficients of a neuron. `conventions.dt` must be set unless nothing depends on it."""
+    dt = 1.0 if conventions.dt is None else conventions.dt
+    unit = conventions.gain == "unit"
+    one, zero = np.ones(()), np.zeros(())
+
+    def value(name: str, neutral: Array) -> Array:
+        given = getattr(neuron, name)
+        return neutral if given is None or name in conventions.ignore else np.asarray(given, dtype=np.float64)
+
+    r = value("r", one)
+    alpha = gain_syn = None
+    if neuron.tau_syn is not None:
+        alpha = _factor(neuron.tau_syn, dt, conventions.decay)
+        gain_syn = one if unit else value("w_in", one) * (1.0 - alpha)
+    if neuron.tau_mem is None:
+        beta, leak = one, zero
+        gain = one if unit or np.all(r == 1.0) else r * dt
+    else:
+        beta = _factor(neuron.tau_mem, dt, conventions.decay)
+        leak = value("v_leak", zero) * (1.0 - beta)
+        gain = one if unit else r * (1.0 - beta)
+    threshold = None if neuron.v_threshold is None else np.asarray(neuron.v_threshold, dtype=np.float64)
+    return Step(alpha, gain_syn, beta, gain, leak, threshold, value("v_reset", zero))

@@ -1,0 +1,174 @@
+"""A network: named nodes, directed edges, and the conventions under which it runs in time steps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from ..errors import Problem, Refused
+from .conventions import Conventions
+from .nodes import Input, Neuron, Node, Output, Shape, Threshold, parameters
+from .shapes import infer_shapes
+
+Edge = tuple[str, str]
+
+#: Nodes that emit spikes (or potentials) of their own: where one connection ends and the next begins.
+SOURCES = (Input, Neuron, Threshold)
+
+
+def natural(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that puts node '2' before node '10'."""
+    return tuple((0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"(\d+)", name) if p)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Nodes by name, edges as (source, target) pairs; several edges into one node are a sum.
+
+    notes: everything the reader assumed or repaired, one sentence each.
+    Building one checks it whole and raises `Refused` with every problem found.
+    """
+
+    nodes: dict[str, Node]
+    edges: tuple[Edge, ...]
+    conventions: Conventions = Conventions()
+    notes: tuple[str, ...] = ()
+    metadata: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem(f"edge {a} -> {b} names a node that does not exist", f"node '{missing}'",
+                    f"Nodes are: {', '.join(map(str, self.nodes))}")
+            for a, b in self.edges for missing in (a, b) if missing not in self.nodes
+        ]
+        for kind in (Input, Output):
+            found = [name for name, node in self.nodes.items() if isinstance(node, kind)]
+            if len(found) != 1:
+                problems.append(Problem(
+                    f"the network has {len(found)} {kind.__name__} nodes, expected exactly 1",
+                    fix="Split the model, or join its inputs and outputs into one node each",
+                ))
+        if problems:
+            raise Refused(problems)
+        _ = self.order, self.shapes  # both refuse what can not be run
+
+    def inputs_of(self, name: str) -> tuple[str, ...]:
+        return self._sources.get(name, ())
+
+    def outputs_of(self, name: str) -> tuple[str, ...]:
+        return self._targets.get(name, ())
+
+    @cached_property
+    def input(self) -> str:
+        return next(name for name, node in self.nodes.items() if isinstance(node, Input))
+
+    @cached_property
+    def output(self) -> str:
+        return next(name for name, node in self.nodes.items() if isinstance(node, Output))
+
+    @cached_property
+    def populations(self) -> tuple[str, ...]:
+        """Names of the nodes that spike or integrate, in the order of computation."""
+        return tuple(n for n in self.order if isinstance(self.nodes[n], (Neuron, Threshold)))
+
+    @cached_property
+    def _sources(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for a, b in self.edges:
+            found.setdefault(b, []).append(a)
+        return {name: tuple(sorted(names, key=natural)) for name, names in found.items()}
+
+    @cached_property
+    def _targets(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for a, b in self.edges:
+            found.setdefault(a, []).append(b)
+        return {name: tuple(sorted(names, key=natural)) for name, names in found.items()}
+
+    @cached_property
+    def feedback(self) -> frozenset[Edge]:
+        """Edges that close a cycle, found depth first from the input: what they carry arrives one step later."""
+        state: dict[str, str] = {}
+        closing: set[Edge] = set()
+        for root in [self.input, *sorted(self.nodes, key=natural)]:
+            if root in state:
+                continue
+            state[root] = "open"
+            stack = [(root, iter(self.outputs_of(root)))]
+            while stack:
+                name, targets = stack[-1]
+                for target in targets:
+                    if state.get(target) == "open":
+                        closing.add((name, target))
+                    elif target not in state:
+                        state[target] = "open"
+                        stack.append((target, iter(self.outputs_of(target))))
+                        break
+                else:
+                    state[name] = "done"
+                    stack.pop()
+        return frozenset(closing)
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Every node after the nodes that feed it, feedback edges left out; the same for the same file."""
+        waiting = {
+            name: sum((a, name) not in self.feedback for a in self.inputs_of(name)) for name in self.nodes
+        }
+        ready = sorted((name for name, count in waiting.items() if count == 0), key=natural)
+        done: list[str] = []
+        while ready:
+            name = ready.pop(0)
+            done.append(name)
+            for target in self.outputs_of(name):
+                if (name, target) not in self.feedback:
+                    waiting[target] -= 1
+                    if waiting[target] == 0:
+                        ready.append(target)
+        return tuple(done)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Strongly connected groups of nodes in order of computation; a node without feedback is alone.
+
+        Raises `Refused` when a group holds no neuron: a loop without memory has no value.
+        """
+        groups = strongly_connected(self.order, self.outputs_of)
+        loops = [g for g in groups if len(g) > 1 or (g[0], g[0]) in self.feedback]
+        dead = [g for g in loops if not any(isinstance(self.nodes[n], (Neuron, Threshold)) for n in g)]
+        if dead:
+            raise Refused(
+                Problem("the loop " + " -> ".join(g) + " holds no neuron", fix="Put a neuron into the loop")
+                for g in dead
+            )
+        return groups
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Output shape of every node, without batch and time."""
+        return infer_shapes(self.nodes, self.order, self.inputs_of)
+
+    @cached_property
+    def parameters(self) -> int:
+        return sum(parameters(node) for node in self.nodes.values())
+
+    def with_nodes(self, changed: dict[str, Node]) -> Network:
+        """The same network with some nodes exchanged."""
+        return replace(self, nodes={name: changed.get(name, node) for name, node in self.nodes.items()})
+
+
+def strongly_connected(order, outputs_of) -> tuple[tuple[str, ...], ...]:  # type: ignore[no-untyped-def]
+    """Strongly connected groups of a graph (Tarjan 1972), each and all in the order given."""
+    import networkx
+
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(order)
+    graph.add_edges_from((a, b) for a in order for b in outputs_of(a))
+    place = {name: i for i, name in enumerate(order)}
+    groups = [tuple(sorted(g, key=place.__getitem__)) for g in networkx.strongly_connected_components(graph)]
+    condensed = networkx.condensation(graph, groups)
+    first = {k: min(place[n] for n in groups[k]) for k in condensed.nodes}
+    return tuple(
+        groups[k] for k in networkx.lexicographical_topological_sort(condensed, key=first.__getitem__)
+    )
