@@ -1,0 +1,25 @@
+"""Fixtures: where the shared recordings and models are, and what must never be skipped in CI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("NEUROCOMPRESS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def skip_unless_ci(reason: str) -> None:
+    """Skip on a newcomer's machine; fail in CI, where everything a test needs must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason} (CI=true: this test must run)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real recordings and models that nobody here wrote."""
+    if not (SHARED / "models").is_dir():
+        skip_unless_ci(f"needs the shared recordings and models; set NEUROCOMPRESS_SHARED (looked in {SHARED})")
+    return SHARED
