@@ -1,0 +1,277 @@
+"""The float simulator: a network over a batch of samples, exactly as its conventions say.
+
+Layers without memory run once over all time steps; neurons scan in place; nodes that form a loop run step
+by step together. It is the reference for calibration and for accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import Problem, Refused
+from ..network.graph import Network
+from ..network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Node, Output, Pool, Scale, Threshold
+from ..network.shapes import flattened
+from .neurons import Membrane
+from .stored import as_stored
+
+#: Largest signal of one layer over one batch, in bytes; it sets how many samples run together.
+BLOCK_BYTES = 64 * 2**20
+
+Signals = dict[str, Tensor]
+
+
+def simulate(
+    network: Network,
+    spikes: np.ndarray,
+    record: Iterable[str] = (),
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Outputs of the recorded nodes, and "output", over all samples.
+
+    spikes: (samples, timesteps, *input shape). Returns arrays (samples, timesteps, *node shape), float32 or
+    the given dtype; a neuron's output is its number of spikes, that of one that never spikes its potential.
+    progress is called with the number of samples done after each batch.
+    Raises `Refused` for unknown nodes or a wrong input shape.
+    """
+    names = tuple(record)
+    check_record(network, names)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "output")}
+    for signals in batches(network, spikes, (*names, network.output), dtype=dtype, device=device):
+        for name in names:
+            parts[name].append(signals[name].transpose(0, 1).cpu().numpy())
+        parts["output"].append(signals[network.output].transpose(0, 1).cpu().numpy())
+        if progress:
+            progress(sum(len(part) for part in parts["output"]))
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def check_record(network: Network, names: Iterable[str]) -> None:
+    """Raises `Refused` for every name that is no node of the network."""
+    unknown = [name for name in names if name not in network.nodes]
+    if unknown:
+        raise Refused(
+            Problem("no such node to record", f"node '{name}'", f"Nodes are: {', '.join(network.order)}")
+            for name in unknown
+        )
+
+
+def batches(
+    network: Network,
+    spikes: np.ndarray,
+    keep: Iterable[str],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> Iterator[Signals]:
+    """Runs the network batch by batch; yields the kept nodes' signals, (timesteps, batch, *node shape)."""
+    network = as_stored(network)
+    shape = network.shapes[network.input]
+    if spikes.ndim < 2 or spikes.shape[2:] != shape:
+        raise Refused(Problem(
+            f"the data has shape {spikes.shape}", f"input '{network.input}'",
+            f"Give spikes of shape (samples, timesteps, {', '.join(map(str, shape))})",
+        ))
+    largest = max(int(np.prod(s, dtype=int)) for s in network.shapes.values())
+    size = max(1, BLOCK_BYTES // (largest * max(1, spikes.shape[1]) * dtype.itemsize))
+    runner = Runner(network, tuple(keep), dtype, torch.device(device))
+    for start in range(0, len(spikes), size):
+        x = torch.from_numpy(np.ascontiguousarray(spikes[start : start + size].swapaxes(0, 1)))
+        yield runner.run(x.to(device=device, dtype=dtype))
+
+
+class Runner:
+    """A network made ready: weights as tensors, constant inputs, delays of its edges."""
+
+    def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device):
+        self.network, self.keep = network, frozenset(keep)
+        self.apply = {name: operation(node, dtype, device) for name, node in network.nodes.items()}
+        self.rest: Signals = {}
+        with torch.inference_mode():
+            for name in network.order:
+                self.rest[name] = self._rest(name, dtype, device)
+
+    def _rest(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What a node sends while nothing spikes: the biases on its way."""
+        node, shape = self.network.nodes[name], self.network.shapes[name]
+        if isinstance(node, (Input, Neuron, Threshold)):
+            return torch.zeros(shape, dtype=dtype, device=device)
+        sources = [a for a in self.network.inputs_of(name) if (a, name) not in self.network.feedback]
+        total = sum((self.rest[a] for a in sources), torch.zeros((), dtype=dtype, device=device))
+        return self.apply[name](total[None])[0]
+
+    def _lag(self, source: str, target: str) -> int:
+        """Time steps that an edge takes, the delay of the graph and of the conventions."""
+        conventions, node = self.network.conventions, self.network.nodes[target]
+        if (source, target) in self.network.feedback:
+            emits = isinstance(self.network.nodes[source], Neuron)
+            return 1 - conventions.output_delay if emits else 1
+        return conventions.synaptic_delay if isinstance(node, Neuron) else 0
+
+    def _before_start(self, source: str, target: str) -> Tensor:
+        """What an edge delivers before its source has computed anything."""
+        if (source, target) in self.network.feedback and not self.network.conventions.recurrent_bias_at_start:
+            return torch.zeros_like(self.rest[source])
+        return self.rest[source]
+
+    @torch.inference_mode()
+    def run(self, x: Tensor) -> Signals:
+        """x: (timesteps, batch, *input shape). Returns the kept signals in the same layout."""
+        signals: Signals = {self.network.input: x}
+        uses = {name: len(self.network.outputs_of(name)) for name in self.network.nodes}
+        for group in self.network.groups:
+            looped = len(group) > 1 or (group[0], group[0]) in self.network.feedback
+            if looped:
+                self._run_loop(group, signals)
+            elif group[0] != self.network.input:
+                self._run_alone(group[0], signals)
+            for name in group:
+                for source in self.network.inputs_of(name):
+                    uses[source] -= 1
+                    if uses[source] == 0 and source not in self.keep:
+                        del signals[source]
+        return {name: signals[name] for name in self.keep}
+
+    def _constant(self, name: str) -> Tensor:
+        return sum((self.rest[a] for a in self.network.inputs_of(name)), torch.zeros_like(self.rest[name]))
+
+    def _run_alone(self, name: str, signals: Signals) -> None:
+        node, sources = self.network.nodes[name], self.network.inputs_of(name)
+        x = self._shifted(sources[0], name, signals)
+        for source in sources[1:]:
+            x = x + self._shifted(source, name, signals)
+        steps, batch = x.shape[:2]
+        if isinstance(node, Neuron):
+            late = self.network.conventions.output_delay
+            out = torch.zeros((steps + late, *x.shape[1:]), dtype=x.dtype, device=x.device)
+            membrane = Membrane(node, self.network.conventions, batch, self._constant(name))
+            for t in range(steps):
+                membrane.step(x[t], out[t + late])
+            signals[name] = out[:steps]
+        elif isinstance(node, Delay):
+            signals[name] = delayed(x, steps_of(node, self.network))
+        else:
+            y = self.apply[name](x.reshape(steps * batch, *x.shape[2:]))
+            signals[name] = y.reshape(steps, batch, *y.shape[1:])
+
+    def _shifted(self, source: str, target: str, signals: Signals) -> Tensor:
+        x, lag = signals[source], self._lag(source, target)
+        if lag == 0:
+            return x
+        head = self._before_start(source, target).expand(min(lag, len(x)), *x.shape[1:])
+        return torch.cat([head, x[: len(x) - lag]]) if lag < len(x) else head
+
+    def _run_loop(self, group: tuple[str, ...], signals: Signals) -> None:
+        """Step by step; feedback edges deliver what was sent the step before."""
+        example = next(iter(signals.values()))
+        steps, batch = example.shape[:2]
+        late = self.network.conventions.output_delay
+        nodes, shapes = self.network.nodes, self.network.shapes
+        membranes: dict[str, Membrane] = {}
+        for name in group:
+            node = nodes[name]
+            extra = late if isinstance(node, Neuron) else 0
+            signals[name] = torch.zeros(
+                (steps + extra, batch, *shapes[name]), dtype=example.dtype, device=example.device)
+            if isinstance(node, Neuron):
+                membranes[name] = Membrane(node, self.network.conventions, batch, self._constant(name))
+        edges = {
+            name: [(a, self._lag(a, name), self._before_start(a, name)) for a in self.network.inputs_of(name)]
+            for name in group
+        }
+        delays = {n: steps_of(node, self.network) for n in group if isinstance(node := nodes[n], Delay)}
+        history: Signals = {
+            n: torch.zeros((steps, batch, *shapes[n]), dtype=example.dtype, device=example.device) for n in delays
+        }
+        for t in range(steps):
+            for name in group:
+                x: Tensor | None = None
+                for source, lag, before in edges[name]:
+                    part = signals[source][t - lag] if t >= lag else before.expand(batch, *before.shape)
+                    x = part if x is None else x + part
+                assert x is not None
+                if name in membranes:
+                    membranes[name].step(x, signals[name][t + late])
+                elif name in delays:
+                    history[name][t] = x
+                    signals[name][t] = delayed(history[name][: t + 1], delays[name])[t]
+                else:
+                    signals[name][t] = self.apply[name](x)
+        for name in membranes:
+            signals[name] = signals[name][:steps]
+
+
+def steps_of(node: Delay, network: Network) -> np.ndarray:
+    """A Delay node's delays in whole time steps, int64; dt None counts one second per step."""
+    steps: np.ndarray = np.rint(np.asarray(node.delay) / (network.conventions.dt or 1.0)).astype(np.int64)
+    return steps
+
+
+def delayed(x: Tensor, steps: np.ndarray) -> Tensor:
+    """x (timesteps, batch, *shape) shifted later by `steps`, one number for each element, zeros before."""
+    lag = np.broadcast_to(steps, x.shape[2:])
+    out = torch.zeros_like(x)
+    for k in np.unique(lag):
+        if k < len(x):
+            mask = torch.from_numpy(np.ascontiguousarray(lag == k)).to(x.device)
+            out[k:, :, mask] = x[: len(x) - int(k), :, mask]
+    return out
+
+
+def operation(node: Node, dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A stateless node as a function of a (n, *input shape) tensor."""
+
+    def tensor(values: object) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
+
+    if isinstance(node, Linear):
+        weight, bias = tensor(node.weight), None if node.bias is None else tensor(node.bias)
+        return lambda x: F.linear(x, weight, bias)
+    if isinstance(node, Conv):
+        return convolution(node, tensor(node.weight), None if node.bias is None else tensor(node.bias))
+    if isinstance(node, Pool):
+        return pooling(node)
+    if isinstance(node, Flatten):
+        return lambda x: x.reshape(len(x), *flattened(tuple(x.shape[1:]), node.start_dim, node.end_dim))
+    if isinstance(node, Scale):
+        scale = tensor(node.scale)
+        return lambda x: x * scale
+    if isinstance(node, Threshold):
+        threshold = tensor(node.threshold)
+        return lambda x: (x > threshold).to(dtype)
+    assert isinstance(node, (Input, Output, Neuron, Delay))
+    return lambda x: x
+
+
+def convolution(node: Conv, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """The Conv node as a function over (n, c, *spatial); uneven padding is put on before."""
+    conv = F.conv1d if weight.dim() == 3 else F.conv2d
+    even = all(a == b for a, b in node.padding)
+    padding = tuple(a for a, _ in node.padding) if even else (0,) * len(node.padding)
+    pads = [n for pair in reversed(node.padding) for n in pair]
+
+    def apply(x: Tensor) -> Tensor:
+        x = x if even else F.pad(x, pads)
+        y: Tensor = conv(x, weight, bias, node.stride, padding, node.dilation, node.groups)
+        return y
+
+    return apply
+
+
+def pooling(node: Pool) -> Callable[[Tensor], Tensor]:
+    pads = [n for pair in reversed(node.padding) for n in pair]
+    size = int(np.prod(node.kernel_size)) if node.kind == "sum" else 1
+
+    def apply(x: Tensor) -> Tensor:
+        x = F.pad(x, pads) if any(pads) else x
+        return F.avg_pool2d(x, node.kernel_size, node.stride) * size
+
+    return apply

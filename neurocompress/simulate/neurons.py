@@ -1,0 +1,93 @@
+"""Neurons in floating point: pure step rules over torch tensors, in place and without autograd."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..network.conventions import Conventions
+from ..network.discrete import discretize
+from ..network.nodes import Neuron
+
+
+class Membrane:
+    """State of one population over a batch, and the rule that takes it one step further.
+
+    Shapes are (batch, *neuron shape). `step(x, out)` takes the summed input of this step and writes the
+    number of spikes (or, for a neuron that never spikes, its potential v) into `out`.
+    constant: input that every neuron receives in each step (its biases), shaped like the neuron; with
+    conventions.bias "membrane" it is taken out of the synapse and its steady state added to v.
+    """
+
+    def __init__(self, neuron: Neuron, conventions: Conventions, batch: int, constant: Tensor):
+        coefficients = discretize(neuron, conventions)
+        self.conventions = conventions
+        self.two_phase = conventions.two_phase_reset and conventions.reset == "subtract"
+        dtype, device = constant.dtype, constant.device
+        shape = (batch, *neuron.shape)
+
+        def tensor(values: object) -> Tensor:
+            return torch.as_tensor(values, dtype=dtype, device=device)
+
+        self.v = torch.zeros(shape, dtype=dtype, device=device)
+        self.beta, self.gain = tensor(coefficients.beta), tensor(coefficients.gain)
+        self.leaky = not bool((self.beta == 1).all())
+        self.unit_gain = bool((self.gain == 1).all())
+        self.v_reset = tensor(coefficients.v_reset)
+        self.threshold = None if coefficients.v_threshold is None else tensor(coefficients.v_threshold)
+        leak = tensor(coefficients.leak)
+        self.alpha: Tensor | None = None
+        if coefficients.alpha is not None and coefficients.gain_syn is not None:
+            self.alpha, self.gain_syn = tensor(coefficients.alpha), tensor(coefficients.gain_syn)
+            self.current = torch.zeros(shape, dtype=dtype, device=device)
+        self.withheld: Tensor | None = None  # input that does not pass the synapse
+        if conventions.bias == "membrane" and self.alpha is not None and bool((constant != 0).any()):
+            self.withheld = constant
+            leak = leak + self.gain * self.gain_syn * constant / (1 - self.alpha)
+        self.leak = leak if bool((leak != 0).any()) else None
+
+    def step(self, x: Tensor, out: Tensor) -> None:
+        if self.withheld is not None:
+            x = x - self.withheld
+        v = self.v
+        above = None  # still above threshold after the last reset
+        if self.two_phase and self.threshold is not None:
+            above = v > self.threshold
+        if self.leaky:
+            v.mul_(self.beta)
+        if self.alpha is not None:
+            if self.conventions.input_decays:
+                self.current.add_(x * self.gain_syn).mul_(self.alpha)
+            else:
+                self.current.mul_(self.alpha).add_(x * self.gain_syn)
+            x = self.current
+        elif self.conventions.input_decays and self.leaky:
+            x = x * self.beta
+        v.add_(x if self.unit_gain else x * self.gain)
+        if self.leak is not None:
+            v.add_(self.leak)
+        if self.threshold is None:
+            out.copy_(v)
+            return
+        self._fire(v, self.threshold, v if above is None else v - above * self.threshold, out)
+
+    def _fire(self, v: Tensor, threshold: Tensor, tested: Tensor, out: Tensor) -> None:
+        rule = self.conventions
+        if rule.spikes_per_step == "many":
+            ratio = tested / threshold
+            (ratio.floor_() if rule.fire == ">=" else ratio.ceil_().sub_(1)).clamp_(min=0)
+            out.copy_(ratio)
+            if rule.reset == "subtract":
+                v.sub_(ratio.mul_(threshold))
+            else:
+                torch.where(out > 0, self.v_reset, v, out=v)
+        else:
+            fired = tested >= threshold if rule.fire == ">=" else tested > threshold
+            out.copy_(fired)
+            if rule.reset == "subtract":
+                v.sub_(out * threshold)
+            else:
+                torch.where(fired, self.v_reset, v, out=v)
+        if rule.v_floor:
+            torch.maximum(v, -threshold, out=v)
+
