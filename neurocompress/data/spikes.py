@@ -1,0 +1,180 @@
+"""Spikes to run a network on: FILE.npz with `spikes` (samples, timesteps, *input shape) and optionally `labels`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Problem, Refused, refuse
+from .arrays import MAX_BYTES, read_arrays, save_arrays
+
+__all__ = ["MAX_COUNT", "SpikeData", "load_spikes", "poisson", "save_arrays"]
+
+#: Largest spike count (or graded value) of one input in one step: what int16 holds.
+MAX_COUNT = 2**15 - 1
+
+#: Largest class label. More classes than this are a mistake in the file, not a classifier.
+MAX_LABEL = 2**16 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeData:
+    """Input spikes and what they mean.
+
+    spikes: (samples, timesteps, *input shape), uint8, int16 or float32, whole numbers from 0 to 32767: spikes per
+        step (or graded values); images are (channels, height, width).
+    labels: (samples,) int64 classes, or None.
+    name: where the spikes came from, for the report.
+    """
+
+    spikes: np.ndarray
+    labels: np.ndarray | None
+    name: str
+
+    @property
+    def samples(self) -> int:
+        return int(self.spikes.shape[0])
+
+    @property
+    def steps(self) -> int:
+        return int(self.spikes.shape[1])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.spikes.shape[2:])
+
+    def first(self, samples: int) -> SpikeData:
+        """The first `samples` samples (all, when there are fewer), without a copy."""
+        labels = None if self.labels is None else self.labels[:samples]
+        return SpikeData(self.spikes[:samples], labels, self.name)
+
+    def save(self, path: str | Path) -> None:
+        """Write FILE.npz, whole or not at all. Raises `Refused` when the folder can not be written."""
+        arrays = {"spikes": self.spikes}
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        save_arrays(path, arrays)
+
+
+def load_spikes(
+    path: str | Path,
+    input_shape: tuple[int, ...] | None = None,
+    need_labels: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> SpikeData:
+    """Read and check FILE.npz.
+
+    input_shape: shape of the network's input; when given, spikes must be (samples, timesteps, *input_shape).
+    uint8, int16 and float32 spikes are kept as stored; other numeric types become uint8 or int16, exactly.
+    Raises `Refused` with every problem found: file, keys, shapes, values, labels, size.
+    """
+    file = str(path)
+    arrays = read_arrays(path, names=("spikes", "labels"), max_bytes=max_bytes)
+    spikes, labels = arrays.get("spikes"), arrays.get("labels")
+    problems: list[Problem] = []
+    if spikes is None:
+        problems.append(Problem(
+            "it holds no array 'spikes'", fix="Store (samples, timesteps, *input shape) as 'spikes'", file=file))
+    else:
+        shape_problems = _shape_problems(spikes.shape, input_shape, file)
+        problems += shape_problems
+        if spikes.size:
+            problems += _value_problems(spikes, file)
+    if labels is not None:
+        problems += _label_problems(labels, None if spikes is None or spikes.ndim == 0 else len(spikes), file)
+    elif need_labels:
+        problems.append(Problem(
+            "it holds no array 'labels'", fix="Store one class number per sample as 'labels'", file=file))
+    if problems or spikes is None:
+        raise Refused(problems)
+    return SpikeData(
+        _stored(spikes), None if labels is None else labels.astype(np.int64), Path(path).name
+    )
+
+
+def poisson(shape: tuple[int, ...], samples: int, steps: int, rate: float, seed: int) -> SpikeData:
+    """Synthetic spikes for calibration without data: (samples, steps, *shape) uint8, no labels.
+
+    Every input fires in every step with probability `rate` (0 to 1), independently: a Poisson process
+    seen through time steps that hold at most one spike. The same seed gives the same spikes.
+    """
+    if not 0 <= rate <= 1:
+        raise refuse(f"rate is {rate}", fix="Give the probability of a spike per input and step, from 0 to 1")
+    if samples < 1 or steps < 1:
+        raise refuse(f"{samples} samples of {steps} steps", fix="Ask for at least one sample and one step")
+    rng = np.random.default_rng(seed)
+    spikes = np.empty((samples, steps, *shape), dtype=np.uint8)
+    for sample in spikes:  # one at a time: the random numbers take 4 bytes for each byte of spikes
+        sample[...] = rng.random(sample.shape, dtype=np.float32) < rate
+    return SpikeData(spikes, None, f"synthetic Poisson spikes, {rate:g} per input and step, seed {seed}")
+
+
+def _shape_problems(shape: tuple[int, ...], input_shape: tuple[int, ...] | None, file: str) -> list[Problem]:
+    where = "array 'spikes'"
+    if input_shape is not None:
+        expected = "(samples, timesteps, " + ", ".join(map(str, input_shape)) + ")"
+        wrong = len(shape) != len(input_shape) + 2 or tuple(shape[2:]) != tuple(input_shape)
+    else:
+        expected = "(samples, timesteps, *input shape)"
+        wrong = len(shape) < 3
+    if wrong:
+        fix = "Reshape the data to the network's input"
+        if input_shape is not None and tuple(shape[1:]) == tuple(input_shape):
+            fix = "The time axis is missing: add it, or add the samples axis in front"
+        elif input_shape is not None and sorted(shape[2:]) == sorted(input_shape):
+            fix = "Transpose the axes: images are (channels, height, width)"
+        return [Problem(f"it has shape {tuple(shape)}, expected {expected}", where, fix, file)]
+    if 0 in shape:
+        return [Problem(f"it is empty, shape {tuple(shape)}", where, "Store at least one sample of one step", file)]
+    return []
+
+
+def _value_problems(spikes: np.ndarray, file: str) -> list[Problem]:
+    """Sentences about values that are no spikes; counted sample by sample, so that memory stays small."""
+    if spikes.dtype in (np.bool_, np.uint8):
+        return []
+    where = "array 'spikes'"
+    nan = negative = fraction = large = 0
+    for sample in np.atleast_1d(spikes):
+        if spikes.dtype.kind == "f":
+            finite = np.isfinite(sample)
+            nan += sample.size - int(np.count_nonzero(finite))
+            sample = sample[finite]
+            fraction += int(np.count_nonzero(sample != np.rint(sample)))
+        negative += int(np.count_nonzero(sample < 0))
+        large += int(np.count_nonzero(sample > MAX_COUNT))
+    found = (
+        (nan, "NaN or infinite values", "Store 0 where there is no spike"),
+        (negative, "negative values", "Give positive and negative events a channel each"),
+        (fraction, "values that are no whole numbers", "Encode the values as spikes: whole numbers per step"),
+        (large, f"values above {MAX_COUNT}", "Use shorter time steps, or scale graded values down"),
+    )
+    return [Problem(f"it holds {count} {what}", where, fix, file) for count, what, fix in found if count]
+
+
+def _label_problems(labels: np.ndarray, samples: int | None, file: str) -> list[Problem]:
+    where = "array 'labels'"
+    if labels.ndim != 1:
+        return [Problem(f"it has shape {labels.shape}, expected (samples,)", where,
+                        "Store one class number per sample (one-hot labels: take the argmax)", file)]
+    problems = []
+    if samples is not None and len(labels) != samples:
+        problems.append(Problem(f"it holds {len(labels)} labels for {samples} samples", where,
+                                "Store one label per sample", file))
+    if labels.dtype.kind not in "iu":
+        problems.append(Problem(f"it holds {labels.dtype} values, expected integers", where,
+                                "Store class numbers as integers", file))
+    elif labels.size and (int(labels.min()) < 0 or int(labels.max()) > MAX_LABEL):
+        problems.append(Problem(f"labels run from {labels.min()} to {labels.max()}, expected 0 to {MAX_LABEL}", where,
+                                "Number the classes from 0", file))
+    return problems
+
+
+def _stored(spikes: np.ndarray) -> np.ndarray:
+    """uint8, int16 or float32 in native byte order and C order; values are known to be whole and in range."""
+    native = spikes.dtype.newbyteorder("=")
+    if native not in (np.uint8, np.int16, np.float32):
+        native = np.dtype(np.uint8 if spikes.dtype == np.bool_ or spikes.max() < 256 else np.int16)
+    return np.ascontiguousarray(spikes, dtype=native)
