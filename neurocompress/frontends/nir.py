@@ -1,0 +1,213 @@
+"""Reads a NIR file (https://neuroir.org, files of nir 0.1 to 1.0.8) into a `Network`.
+
+The file is read with h5py and not with nir.read, which refuses older files whose meaning is clear and accepts
+NaN weights and negative time constants. Every repair and every assumption is a sentence in `Network.notes`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Problem, Refused
+from ..network.graph import Network, natural
+from ..network.nodes import Node, Shape
+from ..network.shapes import output_shape
+from .nir_conventions import KEY, settle
+from .nir_file import load
+from .nir_nodes import MAX_SIGNAL, Reading, check, make, numbers
+from .nir_wiring import NEURONS, Flat, Record, flatten
+
+
+def read(
+    path: str | os.PathLike[str], *, preset: str | None = None, dt: float | None = None, reset: str | None = None
+) -> Network:
+    """The network in a NIR file; float weights keep their dtype, neuron parameters become full arrays.
+
+    preset: a platform's conventions ("norse", "snntorch", ...), used where the file does not say. dt: seconds per
+    time step, reset: "zero" or "subtract"; both go before anything else. `Network.metadata` holds each node's
+    metadata by name, and the graph's own under "".
+    Raises `Refused` with every problem found.
+    """
+    path = Path(path)
+    try:
+        return _network(flatten(load(path)), preset, dt, reset)
+    except Refused as refused:
+        raise Refused(replace(p, file=p.file or str(path)) for p in refused.problems) from None
+
+
+def _network(flat: Flat, preset: str | None, dt: float | None, reset: str | None) -> Network:
+    clip_tau = preset == "spyx"
+    problems = list(flat.problems)
+    for name, record in flat.nodes.items():
+        problems += check(name, record, clip_tau)
+    if problems:
+        raise Refused(problems)
+    _add_ends(flat)
+    draft = _fit(flat, clip_tau)
+    graph_metadata = flat.metadata.get("", {})
+    conventions, said = settle(draft.nodes, graph_metadata, preset, dt, reset)
+    metadata = {name: {k: v for k, v in values.items() if k != KEY} for name, values in flat.metadata.items()}
+    return Network(
+        {name: draft.nodes[name] for name in sorted(draft.nodes, key=natural)},
+        tuple(sorted(flat.edges, key=lambda edge: (natural(edge[0]), natural(edge[1])))),
+        conventions,
+        tuple(dict.fromkeys([*flat.notes, *draft.notes, *said])),
+        {name: values for name, values in metadata.items() if values},
+    )
+
+
+def _add_ends(flat: Flat) -> None:
+    """Gives a graph without Input or Output the one it can only mean."""
+    sources, targets = {a for a, _ in flat.edges}, {b for _, b in flat.edges}
+    for kind, loose in (("Input", [n for n in flat.nodes if n not in targets]),
+                        ("Output", [n for n in flat.nodes if n not in sources])):
+        loose = [n for n in loose if flat.nodes[n].type not in ("Input", "Output")]
+        if any(record.type == kind for record in flat.nodes.values()) or len(loose) != 1:
+            continue
+        name = f"{kind.lower()}_{loose[0]}"
+        shape = _input_shape(flat.nodes[loose[0]]) if kind == "Input" else ()
+        if name in flat.nodes or (kind == "Input" and not shape):
+            continue
+        flat.nodes[name] = Record(kind, {"shape": np.array(shape, dtype=int)})
+        flat.edges.append((name, loose[0]) if kind == "Input" else (loose[0], name))
+        flat.notes.append(f"The file has no {kind}: '{loose[0]}' is taken as the network's {kind.lower()}.")
+
+
+def _input_shape(record: Record) -> Shape:
+    """The shape a record needs at its input, () when it alone does not tell."""
+    if record.type in ("Linear", "Affine"):
+        return tuple(np.shape(record.fields["weight"])[1:])
+    if record.type in NEURONS:
+        return np.broadcast_shapes(*(np.shape(v) for v in record.fields.values()))
+    return ()
+
+
+@dataclass
+class _Draft:
+    nodes: dict[str, Node]
+    notes: list[str]
+    problems: list[Problem]
+
+
+def _fit(flat: Flat, clip_tau: bool) -> _Draft:
+    """The nodes with all shapes, as the file says or, when that fits nowhere, as its exporter must have meant it.
+
+    The other readings are global: pools whose stride 1 stands for their kernel, weights stored transposed.
+    """
+    pools = any(record.type.endswith("Pool2d") for record in flat.nodes.values())
+    lines = any(record.type in ("Linear", "Affine") for record in flat.nodes.values())
+    first: _Draft | None = None
+    for transposed, kernel_strides in product((False, True), repeat=2):
+        if (transposed and not lines) or (kernel_strides and not pools):
+            continue
+        draft = _draft(flat, Reading(transposed, kernel_strides, clip_tau=clip_tau))
+        if not draft.problems:
+            if transposed:
+                draft.notes.append("All weights are stored as (inputs, outputs) and only fit transposed: read so.")
+            return draft
+        first = first or draft
+    assert first is not None
+    raise Refused(first.problems)
+
+
+def _draft(flat: Flat, reading: Reading) -> _Draft:
+    """Every node made for the signal that reaches it, from the input on; feedback closes later."""
+    draft = _Draft({}, reading.notes, [])
+    after: dict[str, list[str]] = {}
+    for a, b in sorted(flat.edges, key=lambda edge: natural(edge[1])):
+        after.setdefault(a, []).append(b)
+    shapes: dict[str, Shape] = {}
+    for name in sorted((n for n, r in flat.nodes.items() if r.type == "Input"), key=natural):
+        shape = _signal_shape(name, flat, after, reading, draft.problems)
+        if shape is not None:
+            draft.nodes[name] = make(name, flat.nodes[name], shape, reading)
+            shapes[name] = shape
+    waiting = deque(shapes)
+    while waiting:
+        source = waiting.popleft()
+        for name in after.get(source, ()):
+            if name in draft.nodes or name not in flat.nodes:
+                continue
+            where = f"node '{name}' ({flat.nodes[name].type})"
+            try:
+                node = make(name, flat.nodes[name], shapes[source], reading)
+                shape = output_shape(node, shapes[source])
+                if not shape or int(np.prod(shape, dtype=object)) > MAX_SIGNAL:
+                    raise ValueError(f"its output has shape {shape}, more than {MAX_SIGNAL} values")
+            except ValueError as error:
+                draft.problems.append(Problem(str(error), where, f"Check it and what feeds it: {source}"))
+                return draft  # what follows would only repeat the mismatch
+            draft.nodes[name], shapes[name] = node, shape
+            waiting.append(name)
+    for name in flat.nodes:
+        if name not in draft.nodes and flat.nodes[name].type != "Input":
+            draft.problems.append(Problem(
+                "no path leads to it from the input", f"node '{name}'", "Connect it to the input or remove it"))
+    _closed(flat, draft, shapes)
+    return draft
+
+
+def _closed(flat: Flat, draft: _Draft, shapes: dict[str, Shape]) -> None:
+    """Checks the edges that came second (sums, feedback), and the declared shapes of the ports that vanished."""
+    into: dict[str, set[Shape]] = {}
+    for a, b in flat.edges:
+        if a in shapes and b in shapes:
+            into.setdefault(b, set()).add(shapes[a])
+    for name, found in into.items():
+        if len(found) > 1:
+            draft.problems.append(Problem(
+                "it sums signals of different shapes: " + ", ".join(map(str, sorted(found))), f"node '{name}'",
+                "Make what feeds it, feedback included, give the same shape"))
+    for port, record in flat.ports.items():
+        declared = tuple(int(n) for n in np.atleast_1d(np.asarray(record.fields.get("shape", []))))
+        group = port.rpartition(".")[0]
+        inside = {s for name, s in shapes.items() if name.startswith(group + ".")}
+        if declared and record.type == "Input" and inside and declared not in inside | {
+                s for name in into for s in into[name] if name.startswith(group + ".")}:
+            draft.notes.append(f"{port}: declares shape {declared}, which nothing in '{group}' has; left aside.")
+
+
+def _signal_shape(
+    name: str, flat: Flat, after: dict[str, list[str]], reading: Reading, problems: list[Problem]
+) -> Shape | None:
+    """The input's shape, without an axis of batch or time in front when the layers after it have no place for it."""
+    shape = tuple(int(n) for n in np.atleast_1d(np.asarray(flat.nodes[name].fields["shape"])))
+    if not shape or min(shape) < 1 or int(np.prod(shape, dtype=object)) > MAX_SIGNAL:
+        problems.append(Problem(f"its shape {shape} is not the shape of a signal (at most {MAX_SIGNAL} values)",
+                                f"node '{name}' (Input)", "Give the shape of one time step of one sample"))
+        return None
+    if len(shape) < 2:
+        return shape
+    seen, waiting = {name}, deque(after.get(name, ()))
+    while waiting:
+        target = waiting.popleft()
+        if target in seen or target not in flat.nodes:
+            continue
+        seen.add(target)
+        if _takes(flat.nodes[target], shape[1:], reading):
+            what = "a batch axis of 1" if shape[0] == 1 else f"{shape[0]} time steps"
+            reading.note(name, f"shape {shape} starts with {what}; the signal is read as {shape[1:]}")
+            reading.batch = True
+            return shape[1:]
+        if flat.nodes[target].type in (*NEURONS, "Scale", "Threshold", "Delay"):
+            waiting.extend(after.get(target, ()))
+    return shape
+
+
+def _takes(record: Record, shape: Shape, reading: Reading) -> bool:
+    """Whether a layer can only be meant for signals of `shape`."""
+    if record.type in ("Linear", "Affine"):
+        weight = numbers(record.fields["weight"]).shape
+        return len(weight) == 2 and shape == (weight[0 if reading.transposed else 1],)
+    if record.type in ("Conv2d", "SumPool2d", "AvgPool2d"):
+        return len(shape) == 3
+    return record.type == "Conv1d" and len(shape) == 2
+
+
+
