@@ -185,7 +185,7 @@ def _output(name: str, record: Record, shape: Shape, reading: Reading) -> Output
 
 def _bias(name: str, record: Record, size: int, reading: Reading) -> Array | None:
     raw = record.fields.get("bias")
-    if raw is None:
+    if raw is None or not record.biased:
         return None
     if np.asarray(raw).dtype.kind == "b":
         reading.note(name, "its bias is the boolean False, read as no bias")

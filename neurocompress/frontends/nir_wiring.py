@@ -17,16 +17,19 @@ from ..errors import Problem
 from ..network.graph import Edge
 from .nir_file import Tree, Value
 
+#: Key in the metadata of a node whose bias NIR demands but the network does not have.
+NO_BIAS = "neurocompress_bias"
 MAX_EDGES = 1_000_000
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One node as the file has it."""
+    """One node as the file has it. biased: False when its bias is only there because NIR wants one."""
 
     type: str
     fields: dict[str, Value]
+    biased: bool = True
 
 
 @dataclass
@@ -99,9 +102,11 @@ def _graph(tree: Tree, prefix: str, flat: Flat) -> None:
         if not kind:
             flat.problem("has no type", full, "Names with '/' can not be stored: rename the node and export again")
             continue
-        flat.nodes[full] = Record(kind, {k: v for k, v in child.items() if k not in ("type", "metadata")})
-        if isinstance(child.get("metadata"), dict):
-            flat.metadata[full] = {k: _plain(v) for k, v in child["metadata"].items()}
+        facts = child.get("metadata")
+        values = {k: v for k, v in child.items() if k not in ("type", "metadata")}
+        flat.nodes[full] = Record(kind, values, not (isinstance(facts, dict) and NO_BIAS in facts))
+        if isinstance(facts, dict):
+            flat.metadata[full] = {k: _plain(v) for k, v in facts.items() if k != NO_BIAS}
     _edges(_pairs(tree, here, flat), children, prefix, flat)
 
 
