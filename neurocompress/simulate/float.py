@@ -6,7 +6,9 @@ by step together. It is the reference for calibration and for accuracy.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from .neurons import Membrane
 from .stored import as_stored
 
 #: Largest signal of one layer over one batch, in bytes; it sets how many samples run together.
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 32 * 2**20
 
 Signals = dict[str, Tensor]
 
@@ -83,9 +85,26 @@ def batches(
     largest = max(int(np.prod(s, dtype=int)) for s in network.shapes.values())
     size = max(1, BLOCK_BYTES // (largest * max(1, spikes.shape[1]) * dtype.itemsize))
     runner = Runner(network, tuple(keep), dtype, torch.device(device))
-    for start in range(0, len(spikes), size):
+
+    def run(start: int) -> Signals:
         x = torch.from_numpy(np.ascontiguousarray(spikes[start : start + size].swapaxes(0, 1)))
-        yield runner.run(x.to(device=device, dtype=dtype))
+        return runner.run(x.to(device=device, dtype=dtype))
+
+    yield from in_turn(run, range(0, len(spikes), size))
+
+
+def in_turn(run: Callable[[int], Signals], starts: Iterable[int]) -> Iterator[Signals]:
+    """run(start) for every start, results in order. Each runs on one thread of its own: the tensors of one
+    time step are too small to share out, and the same split on every run gives the same bits."""
+    workers = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1)) as pool:
+        waiting: deque[Future[Signals]] = deque()
+        for start in starts:
+            waiting.append(pool.submit(run, start))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class Runner:

@@ -27,13 +27,16 @@ class Membrane:
         shape = (batch, *neuron.shape)
 
         def tensor(values: object) -> Tensor:
-            return torch.as_tensor(values, dtype=dtype, device=device)
+            found = torch.as_tensor(values, dtype=dtype, device=device)
+            uniform = found.numel() > 0 and bool((found == found.flatten()[0]).all())
+            return found.flatten()[0] if uniform else found  # one number is much faster than an array of it
 
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.beta, self.gain = tensor(coefficients.beta), tensor(coefficients.gain)
         self.leaky = not bool((self.beta == 1).all())
         self.unit_gain = bool((self.gain == 1).all())
         self.v_reset = tensor(coefficients.v_reset)
+        self.zero_reset = bool((self.v_reset == 0).all())
         self.threshold = None if coefficients.v_threshold is None else tensor(coefficients.v_threshold)
         leak = tensor(coefficients.leak)
         self.alpha: Tensor | None = None
@@ -74,20 +77,28 @@ class Membrane:
     def _fire(self, v: Tensor, threshold: Tensor, tested: Tensor, out: Tensor) -> None:
         rule = self.conventions
         if rule.spikes_per_step == "many":
-            ratio = tested / threshold
-            (ratio.floor_() if rule.fire == ">=" else ratio.ceil_().sub_(1)).clamp_(min=0)
-            out.copy_(ratio)
-            if rule.reset == "subtract":
-                v.sub_(ratio.mul_(threshold))
+            torch.div(tested, threshold, out=out)
+            if rule.fire == ">":
+                out.ceil_().sub_(1).clamp_(min=0)
             else:
-                torch.where(out > 0, self.v_reset, v, out=v)
+                out.clamp_(min=0).trunc_()
+            if rule.reset == "subtract":
+                v.addcmul_(out, threshold, value=-1)
+            else:
+                self._zero(v, out)
         else:
-            fired = tested >= threshold if rule.fire == ">=" else tested > threshold
-            out.copy_(fired)
+            (torch.ge if rule.fire == ">=" else torch.gt)(tested, threshold, out=out)
             if rule.reset == "subtract":
-                v.sub_(out * threshold)
+                v.addcmul_(out, threshold, value=-1)
             else:
-                torch.where(fired, self.v_reset, v, out=v)
+                self._zero(v, out)
         if rule.v_floor:
             torch.maximum(v, -threshold, out=v)
 
+
+    def _zero(self, v: Tensor, out: Tensor) -> None:
+        """v_reset where a neuron spiked; plain arithmetic, because a masked write is far slower."""
+        if self.zero_reset:
+            v.mul_((out == 0).to(v.dtype))
+        else:
+            torch.where(out > 0, self.v_reset, v, out=v)
