@@ -1,0 +1,233 @@
+"""What a profile holds: a chip as data, every number with its source.
+
+A number that is not public is null with confidence "unknown"; a check against it answers "unchecked", never "fits".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..errors import refuse
+from .integer import Arithmetic
+
+T = TypeVar("T")
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Reset = Literal["native", "custom", "two compartments"]
+
+#: Bits in one unit of memory, for every unit that a profile may use.
+UNIT_BITS = {"bits": 1, "bytes": 8, "KiB": 8192, "64-bit words": 64}
+
+
+class Part(BaseModel):
+    """A section of a profile: unknown keys, coerced types and NaN are errors."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Entry(Part, Generic[T]):
+    """One fact. wall: more cores do not relieve it; budget: they do; advice: nothing is checked against it.
+
+    value: None when no public figure exists. source: where it was seen; "@key" stands for an entry of `sources`.
+    confidence: "documented" by the makers or in their code, "quoted" by a third party, "derived" from other
+    figures, "unknown".
+    """
+
+    value: T | None
+    unit: Text | None = None
+    source: Text
+    confidence: Literal["documented", "quoted", "derived", "unknown"]
+    kind: Literal["wall", "budget", "advice"]
+    note: Text | None = None
+
+    @model_validator(mode="after")
+    def _unknown_has_no_value(self) -> Entry[T]:
+        if (self.value is None) != (self.confidence == "unknown"):
+            raise ValueError("value is null exactly when confidence is unknown")
+        return self
+
+
+class MemorySize(Entry[Count]):
+    """An amount of memory; its unit says how many bits one is."""
+
+    unit: Literal["bits", "bytes", "KiB", "64-bit words"]
+
+    @property
+    def bits(self) -> int | None:
+        return None if self.value is None else self.value * UNIT_BITS[self.unit]
+
+
+class Topology(Part):
+    cores_per_chip: Entry[Count]
+    chips: Entry[Count]
+    synapses_per_chip: Entry[Count] | None = None
+    boards: dict[str, Entry[Count]] = {}
+
+
+class Core(Part):
+    """Limits of one core. An absent key is no limit of this chip; a null value is a limit nobody published."""
+
+    neurons: Entry[Count]
+    synapse_memory: MemorySize
+    synapse_memory_reserved: MemorySize | None = None
+    memory_per_axon: MemorySize | None = None
+    axons_in: Entry[Count] | None = None
+    axons_out: Entry[Count] | None = None
+    axon_out_entries_same_chip: Entry[Count] | None = None
+    axon_out_entries_cross_chip: Entry[Count] | None = None
+    fan_in: Entry[Count] | None = None
+    fan_out: Entry[Count] | None = None
+    delay_slots: Entry[Count] | None = None
+
+    @property
+    def memory_bits(self) -> int | None:
+        """Bits that a core has for what it stores, or None when unknown."""
+        reserved = self.synapse_memory_reserved
+        total = self.synapse_memory.bits
+        return None if total is None else total - ((reserved.bits or 0) if reserved else 0)
+
+
+class Storage(Part):
+    """How weights are stored. formula: a name of `neurocompress.chip.memory.FORMULAS`."""
+
+    formula: Entry[str]
+    shared_kernels: Entry[bool]
+    neuron_bits: Entry[Count] | None = None
+
+
+class Weights(Part):
+    """magnitude_bits: a weight stored in `bits` is a multiple of 2^(magnitude_bits - bits), shifted once more by
+    mixed_sign_bits when both signs share a connection."""
+
+    bits: Entry[list[Annotated[int, Field(ge=1, le=64)]]]
+    default_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
+    magnitude_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
+    mixed_sign_bits: Entry[Count]
+    signs: Entry[list[Literal["mixed", "excitatory", "inhibitory"]]]
+    scale: Entry[Literal["per-connection", "per-channel"]]
+    exponent: Entry[Annotated[list[int], Field(min_length=2, max_length=2)]]
+
+
+class Neurons(Part):
+    models: Entry[list[Literal["I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "Threshold"]]]
+    reset: Entry[dict[Literal["zero", "subtract"], Reset]]
+    graded_spikes: Entry[Count]
+    delay_max: Entry[Count]
+
+
+class Formats(Part):
+    """Number formats of digital neurons; the field names are those of `neurocompress.chip.integer.Arithmetic`."""
+
+    state_bits: Entry[Count]
+    decay_bits: Entry[Count]
+    activation_shift: Entry[Count]
+    threshold_bits: Entry[Count]
+    threshold_shift: Entry[Count]
+    bias_mantissa_bits: Entry[Count]
+    bias_exponent_max: Entry[Count]
+
+
+class Energy(Part):
+    """Energy of one event, with the conditions under which it was measured."""
+
+    conditions: Text
+    per_synaptic_operation: Entry[Amount]
+    per_neuron_update_active: Entry[Amount] | None = None
+    per_neuron_update_inactive: Entry[Amount] | None = None
+    per_hop_east_west: Entry[Amount] | None = None
+    per_hop_north_south: Entry[Amount] | None = None
+    per_spike_within_tile: Entry[Amount] | None = None
+
+
+class Profile(Part):
+    """A chip. Made by `neurocompress.chip.profile.load_profile`, which names file, line and key of every error."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+    title: Text
+    vendor: Text
+    year: int
+    emits: list[Text]
+    sources: dict[str, Text] = {}
+    topology: Topology
+    core: Core
+    memory: Storage
+    weights: Weights
+    neurons: Neurons
+    formats: Annotated[Formats | None, Field(alias="arithmetic")] = None
+    energy: Energy
+
+    @property
+    def cores(self) -> int | None:
+        """Cores of all chips together, or None when unknown."""
+        per_chip, chips = self.topology.cores_per_chip.value, self.topology.chips.value
+        return None if per_chip is None or chips is None else per_chip * chips
+
+    @property
+    def default_bits(self) -> int:
+        """Bits per weight when the user names none. Raises `Refused` when the profile leaves them unknown."""
+        if self.weights.default_bits.value is None:
+            raise refuse(f"{self.title} has no known weight width", where="weights.default_bits",
+                         fix="Name the bits per weight with --bits")
+        return self.weights.default_bits.value
+
+    def neurons_per_neuron(self, reset: str) -> int:
+        """Neurons of the chip that one neuron with this reset takes ("zero" or "subtract")."""
+        return 2 if (self.neurons.reset.value or {}).get(reset) == "two compartments" else 1  # type: ignore[call-overload]
+
+    def weight_range(self, bits: int, sign: str) -> tuple[int, int, int]:
+        """(lowest, highest, step) of the integers that `bits` stored bits hold for sign mixed, excitatory, inhibitory.
+
+        8 bit mixed on a chip with 8 magnitude bits: (-256, 254, 2).
+        """
+        magnitude, mixed = self.weights.magnitude_bits.value, self.weights.mixed_sign_bits.value
+        if magnitude is None or mixed is None:
+            raise refuse(f"{self.title} has no known weight format", where="weights.magnitude_bits",
+                         fix="Choose another target")
+        if bits > magnitude:
+            raise refuse(f"{bits} bits per weight are more than the {magnitude} that {self.title} stores",
+                         where="weights.magnitude_bits", fix=f"Use at most {magnitude} bits")
+        step = 1 << (magnitude - bits + (mixed if sign == "mixed" else 0))
+        top = 1 << (magnitude - 1 + mixed if sign == "mixed" else magnitude)
+        low = {"mixed": -top, "excitatory": 0, "inhibitory": step - top}[sign]
+        return low, (0 if sign == "inhibitory" else top - step), step
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """The number formats of its neurons. Raises `Refused` when they are not (all) public."""
+        formats, exponent, delay = self.formats, self.weights.exponent.value, self.neurons.delay_max.value
+        values = {} if formats is None else {name: getattr(formats, name).value for name in Formats.model_fields}
+        unknown = [name for name, value in values.items() if value is None]
+        if formats is None or unknown or exponent is None or delay is None:
+            raise refuse(f"the arithmetic of {self.title} is not public", where=", ".join(unknown) or "arithmetic",
+                         fix="Emulate another target, or complete a profile of your own")
+        return Arithmetic(**values, weight_exponent_min=exponent[0], weight_exponent_max=exponent[1],
+                          delay_max=delay, source=self.expand(formats.state_bits.source))
+
+    def expand(self, source: str) -> str:
+        """A source with every "@key" written out."""
+        for key in sorted(self.sources, key=len, reverse=True):
+            source = source.replace(f"@{key}", self.sources[key])
+        return source
+
+
+def entries(part: Any, path: str = "") -> Iterator[tuple[str, Entry[Any]]]:
+    """Every fact of a profile (or of a part of one) with its key, such as "core.axons_in", in the schema's order."""
+    if isinstance(part, Entry):
+        yield path, part
+    elif isinstance(part, Part):
+        for name, field in type(part).model_fields.items():
+            yield from entries(getattr(part, name), f"{path}.{field.alias or name}".lstrip("."))
+    elif isinstance(part, dict):
+        for name, value in part.items():
+            yield from entries(value, f"{path}.{name}")
+
+
+def describe(profile: Profile) -> list[dict[str, Any]]:
+    """One row for each fact: key ("core.axons_in"), value, unit, confidence, kind, source (written out), note."""
+    return [
+        {"key": key, **entry.model_dump(), "source": profile.expand(entry.source)} for key, entry in entries(profile)
+    ]
