@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from .nodes import Array, Shape
+from ..errors import Problem, Refused
+from .graph import Network
+from .nodes import Array, Conv, Delay, Linear, Pool, Shape
 from .shapes import windows
 
 
@@ -120,3 +122,119 @@ class Connection:
         if self.kernel is not None:
             return self.kernel.matrix(np.asarray(self.weight))
         return sparse.csr_array(self.weight)
+
+
+def connections(network: Network) -> tuple[Connection, ...]:
+    """The synapses of a network, in order of computation of their targets. Makes the network canonical first.
+
+    Edges into the Output node are no synapses. Raises `Refused` for what has no such form.
+    """
+    from .canonical import canonical, paths_into
+
+    network = canonical(network)
+    return tuple(
+        _connection(network, path) for target in network.populations for path in paths_into(network, target)
+    )
+
+
+def _connection(network: Network, path: tuple[str, ...]) -> Connection:
+    source, target = path[0], path[-1]
+    shape, target_shape = network.shapes[source], network.shapes[target]
+    feedback = any(edge in network.feedback for edge in zip(path, path[1:], strict=False))
+    delay: int | np.ndarray = int(feedback)
+    pools: list[Pool] = []
+    weighted: Linear | Conv | None = None
+    name = path[-2] if len(path) > 2 else f"{source}>{target}"
+    pooled_shape = shape
+    for n in path[1:-1]:
+        node = network.nodes[n]
+        if isinstance(node, Delay):
+            delay = delay + _delay_steps(network, n, node, shape, bool(pools) or weighted is not None)
+        elif isinstance(node, Pool):
+            pools.append(node)
+            pooled_shape = (shape[0], *(
+                windows(*args) for args in zip(pooled_shape[1:], node.kernel_size, node.stride, node.padding, strict=True)
+            ))
+            name = n
+        elif isinstance(node, (Linear, Conv)):
+            weighted, name = node, n
+    weight, kernel = _folded(pools, weighted, shape, pooled_shape, target_shape)
+    bias = None
+    if weighted is not None and weighted.bias is not None and np.any(weighted.bias):
+        bias = np.repeat(weighted.bias, int(np.prod(target_shape)) // weighted.bias.size).astype(np.float64)
+    repeats = int(np.prod([k for pool in pools for k in pool.kernel_size], dtype=int))
+    return Connection(name, source, target, weight, kernel, bias, shape, target_shape, delay, feedback,
+                      weighted is not None, repeats)
+
+
+def _delay_steps(network: Network, name: str, node: Delay, shape: Shape, mixed: bool) -> int | np.ndarray:
+    steps = np.rint(np.asarray(node.delay) / (network.conventions.dt or 1.0)).astype(np.int64)
+    if np.all(steps == steps.flat[0]):
+        return int(steps.flat[0])
+    if mixed:
+        raise Refused(Problem("its delays differ between elements after a layer of weights", f"node '{name}'",
+                              "Put the Delay node right after the neurons"))
+    return np.broadcast_to(steps, shape).ravel().copy()
+
+
+def _folded(
+    pools: list[Pool], weighted: Linear | Conv | None, shape: Shape, pooled_shape: Shape, target_shape: Shape
+) -> tuple[Weight, Kernel | None]:
+    """Pooling and one layer of weights as one weight, with its kernel where it is still a convolution."""
+    from .canonical import matrix_of
+
+    if weighted is None and not pools:
+        return sparse.csr_array(sparse.eye_array(int(np.prod(shape)))), None
+    if weighted is None:
+        n = len(shape) - 1
+        weighted = Conv(np.ones((shape[0], 1, *(1,) * n)), None, (1,) * n, ((0, 0),) * n, (1,) * n, shape[0])
+    conv: Conv | None = weighted if isinstance(weighted, Conv) else None
+    here = pooled_shape
+    sizes = [shape]
+    for pool in pools:
+        sizes.append((shape[0], *(
+            windows(*args) for args in zip(sizes[-1][1:], pool.kernel_size, pool.stride, pool.padding, strict=True))))
+    for pool, size in zip(reversed(pools), reversed(sizes[:-1]), strict=True):
+        conv = None if conv is None else _before_pool(pool, conv, size, here)
+        here = size
+    if conv is not None:
+        return conv.weight, Kernel.of(shape, conv.weight.shape, conv.stride, conv.padding, conv.dilation, conv.groups)
+    if not pools:
+        return np.asarray(weighted.weight), None
+    total = matrix_of(weighted, pooled_shape)
+    for pool, size in zip(reversed(pools), reversed(sizes[:-1]), strict=True):
+        total = total @ matrix_of(pool, size)
+    dense = total.nnz > total.shape[0] * total.shape[1] / 4
+    return (total.toarray() if dense else sparse.csr_array(total)), None
+
+
+def _before_pool(pool: Pool, conv: Conv, size: Shape, pooled: Shape) -> Conv | None:
+    """Sum pooling followed by a convolution, as one convolution; None where the edges would differ."""
+    kernel = conv.weight.shape[2:]
+    if any(n for pad in pool.padding for n in pad) or any(
+        p > s for p, s in zip(pool.kernel_size, pool.stride, strict=True)
+    ):
+        return None
+    steps, padding = [], []
+    for n, m, p, sp, k, s, d, (before, after) in zip(
+        size[1:], pooled[1:], pool.kernel_size, pool.stride, kernel, conv.stride, conv.dilation, conv.padding,
+        strict=True,
+    ):
+        out = windows(m, k, s, (before, after), d)
+        reaches_padding = (out - 1) * s + (k - 1) * d - before > m - 1
+        if reaches_padding and m * sp < n:
+            return None  # the pixels that pooling drops would show through the padding
+        length = (k - 1) * d * sp + p
+        steps.append(length)
+        padding.append((before * sp, max(0, (out - 1) * s * sp + length - n - before * sp)))
+        if windows(n, length, s * sp, padding[-1]) != out:
+            return None
+    weight = np.zeros((*conv.weight.shape[:2], *steps), dtype=conv.weight.dtype)
+    for shift in np.ndindex(*pool.kernel_size):
+        at = tuple(
+            slice(i, i + (k - 1) * d * sp + 1, d * sp)
+            for i, k, d, sp in zip(shift, kernel, conv.dilation, pool.stride, strict=True)
+        )
+        weight[(slice(None), slice(None), *at)] += conv.weight
+    stride = tuple(a * b for a, b in zip(conv.stride, pool.stride, strict=True))
+    return Conv(weight, conv.bias, stride, tuple(padding), (1,) * len(stride), conv.groups)
