@@ -8,7 +8,7 @@ there: those are ports as well.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from ..errors import Problem
 from ..network.graph import Edge
 from .nir_file import Tree, Value
 
-#: Key in the metadata of a node whose bias NIR demands but the network does not have.
+#: Graph metadata that holds facts by node: nir before 1.0.8 refuses metadata on most nodes, but not on the graph.
+NODE_FACTS = "neurocompress_nodes"
+#: Fact about a convolution whose bias is only there because NIR demands one.
 NO_BIAS = "neurocompress_bias"
 MAX_EDGES = 1_000_000
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF")
@@ -58,9 +60,22 @@ def flatten(tree: Tree) -> Flat:
                      "Put it between an Input and an Output with NIRGraph.from_list")
     else:
         _graph(root, "", flat)
+        _node_facts(flat)
         if not flat.problems:
             _close_ports(flat)
     return flat
+
+
+def _node_facts(flat: Flat) -> None:
+    """Gives each node the facts that the graph's metadata holds about it."""
+    facts = flat.metadata.get("", {}).pop(NODE_FACTS, None)
+    for name, values in facts.items() if isinstance(facts, dict) else ():
+        if name not in flat.nodes or not isinstance(values, dict):
+            continue
+        if values.pop(NO_BIAS, None) is not None:
+            flat.nodes[name] = replace(flat.nodes[name], biased=False)
+        if values:
+            flat.metadata.setdefault(name, {}).update(values)
 
 
 def _text(value: object) -> str:
@@ -102,11 +117,9 @@ def _graph(tree: Tree, prefix: str, flat: Flat) -> None:
         if not kind:
             flat.problem("has no type", full, "Names with '/' can not be stored: rename the node and export again")
             continue
-        facts = child.get("metadata")
-        values = {k: v for k, v in child.items() if k not in ("type", "metadata")}
-        flat.nodes[full] = Record(kind, values, not (isinstance(facts, dict) and NO_BIAS in facts))
-        if isinstance(facts, dict):
-            flat.metadata[full] = {k: _plain(v) for k, v in facts.items() if k != NO_BIAS}
+        flat.nodes[full] = Record(kind, {k: v for k, v in child.items() if k not in ("type", "metadata")})
+        if isinstance(child.get("metadata"), dict):
+            flat.metadata[full] = {k: _plain(v) for k, v in child["metadata"].items()}
     _edges(_pairs(tree, here, flat), children, prefix, flat)
 
 
@@ -203,7 +216,7 @@ def _close_ports(flat: Flat) -> None:
             flat.ports[name] = node
     nested = [n for n, node in flat.nodes.items() if node.type in ("Input", "Output") and n not in flat.ports]
     for name in nested:
-        if "." in name and sum(flat.nodes[n].type == flat.nodes[name].type for n in nested) > 1:
+        if "." in name and any("." not in n and flat.nodes[n].type == flat.nodes[name].type for n in nested):
             flat.ports[name] = flat.nodes[name]  # the port of a nested graph that nothing outside uses
     after: dict[str, set[str]] = {}
     before: dict[str, set[str]] = {}

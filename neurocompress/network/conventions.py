@@ -101,8 +101,17 @@ def from_dict(values: dict[str, Any], file: str = "") -> Conventions:
             raise refuse(
                 f"convention {name} is {value!r}", file=file, fix=f"Use one of {', '.join(allowed[name])}"
             )
+        kind = {"v_floor": bool, "two_phase_reset": bool, "input_decays": bool, "recurrent_bias_at_start": bool,
+                "synaptic_delay": int, "output_delay": int, "ignore": (list, tuple)}.get(name)
+        wrong = kind is not None and not (isinstance(value, kind) and (kind is not int or type(value) is int))
+        if wrong or (kind is int and not 0 <= value < 1000):
+            raise refuse(f"convention {name} is {value!r}", file=file, fix="Write the conventions again")
+        if name == "ignore":
+            unknown = [v for v in value if v not in ("r", "v_leak", "v_reset", "w_in")]
+            if unknown:
+                raise refuse(f"convention ignore names {unknown}", file=file, fix="Use r, v_leak, v_reset, w_in")
         clean[name] = tuple(value) if name == "ignore" else value
     dt = clean.get("dt")
-    if dt is not None and not (isinstance(dt, (int, float)) and 0 < dt < float("inf")):
+    if dt is not None and not (type(dt) in (int, float) and 0 < dt < float("inf")):
         raise refuse(f"dt is {dt!r}", file=file, fix="Give a positive number of seconds per time step")
     return replace(Conventions(), **clean)

@@ -1,7 +1,8 @@
 """Writes a network as a NIR file that nir 1.0.8 and the tools on top of it read.
 
-Conventions and quantization facts travel as metadata, which every reader may ignore. v_reset is left out where it
-is zero, because nir before 1.0.8 refuses the field. nir's own type check is wrong for grouped and for most
+Conventions and quantization facts travel in the metadata of the graph, which every reader may ignore: the JSON text
+"neurocompress_conventions", and "neurocompress_nodes" with facts by node. nir before 1.0.8 refuses metadata on most
+nodes, and v_reset, which is left out where it is zero. nir's own type check is wrong for grouped and for most
 non-square convolutions: such files need nir.read(path, type_check=False).
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from neurocompress.errors import Problem, Refused, refuse
 from neurocompress.frontends.nir_conventions import KEY
-from neurocompress.frontends.nir_wiring import NO_BIAS
+from neurocompress.frontends.nir_wiring import NO_BIAS, NODE_FACTS
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import (
     Array,
@@ -55,6 +56,7 @@ def write(network: Network, path: str | os.PathLike[str], *, metadata: Metadata 
     path = Path(path)
     facts = _metadata(network, metadata or {})
     nodes: dict[str, nir.NIRNode] = {}
+    about_nodes: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
     for name, node in network.nodes.items():
         sources = network.inputs_of(name)
@@ -63,7 +65,7 @@ def write(network: Network, path: str | os.PathLike[str], *, metadata: Metadata 
             if "/" in name or not name or not network.shapes[name]:
                 raise ValueError("NIR can not store its name" if network.shapes[name] else "it has no axes")
             nodes[name] = _node(node, shape, network.shapes[name])
-            nodes[name].metadata = _values(facts.pop(name, {}))
+            about_nodes[name] = _values(facts.pop(name, {}))
         except ValueError as error:
             problems.append(Problem(str(error), f"node '{name}'", "Change the node and write again"))
     try:
@@ -74,6 +76,9 @@ def write(network: Network, path: str | os.PathLike[str], *, metadata: Metadata 
                          f"Nodes are: {', '.join(network.nodes)}") for name in facts if name not in network.nodes]
     if problems:
         raise Refused(problems)
+    about_nodes = {name: values for name, values in about_nodes.items() if values}
+    if about_nodes:
+        about[NODE_FACTS] = about_nodes
     graph = nir.NIRGraph(nodes, [tuple(edge) for edge in network.edges], metadata=about, type_check=False)
 
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
