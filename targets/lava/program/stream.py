@@ -90,11 +90,13 @@ def run(network, spikes, padding, names, states):
         for name in names:
             process = layers[name].process
             shape = process.s_out.shape
-            recorder = Recorder(path=new_file(("spikes", name), shape, np.int32), shape=shape)
-            process.s_out.connect(recorder.a_in)
+            path = new_file(("spikes", name), shape, np.int32)
             if states:
-                StateRecorder(path=new_file(("u", name), shape, np.int64), variable=process.u)
-                StateRecorder(path=new_file(("v", name), shape, np.int64), variable=process.v)
+                recorder = StateRecorder(path=path, u=process.u, u_path=new_file(("u", name), shape, np.int64),
+                                         v=process.v, v_path=new_file(("v", name), shape, np.int64))
+            else:
+                recorder = Recorder(path=path, shape=shape)
+            process.s_out.connect(recorder.a_in)
 
         process = layers[names[0]].process  # any process stands for the whole network
         process.create_runtime(run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))

@@ -45,14 +45,22 @@ class PyRecorderModel(PyLoihiProcessModel):
 @requires(CPU)
 @tag("fixed_pt")
 class PyStateRecorderModel(PyLoihiProcessModel):
-    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int64)
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    u: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int64)
+    v: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int64)
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
         self.data = np.load(proc_params["path"], mmap_mode="r+")
+        self.u_data = np.load(proc_params["u_path"], mmap_mode="r+")
+        self.v_data = np.load(proc_params["v_path"], mmap_mode="r+")
+
+    def run_spk(self):
+        self.data[self.time_step - 1] = self.a_in.recv()
 
     def post_guard(self):
         return True
 
     def run_post_mgmt(self):
-        self.data[self.time_step - 1] = self.state.read()
+        self.u_data[self.time_step - 1] = self.u.read()
+        self.v_data[self.time_step - 1] = self.v.read()

@@ -21,9 +21,11 @@ class Recorder(AbstractProcess):
 
 
 class StateRecorder(AbstractProcess):
-    """Writes the value that a variable has after step t into row t of an existing .npy file (steps, *shape)."""
+    """A Recorder that also writes the values which two variables, u and v, have after each step."""
 
-    def __init__(self, *, path, variable):
-        super().__init__(path=str(path))
-        self.state = RefPort(variable.shape)
-        self.state.connect_var(variable)
+    def __init__(self, *, path, u_path, v_path, u, v):
+        super().__init__(path=str(path), u_path=str(u_path), v_path=str(v_path))
+        self.a_in = InPort(shape=u.shape)
+        self.u, self.v = RefPort(u.shape), RefPort(v.shape)
+        self.u.connect_var(u)
+        self.v.connect_var(v)
