@@ -1,0 +1,147 @@
+"""The cheapest change that makes a broken rule pass: fewer bits, then sparsity, then more chips. Each is tried out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .plan import Plan
+from .rules import Violation
+
+#: Sparsities that are tried, mildest first.
+SPARSITIES = (0.5, 0.625, 0.75, 0.8125, 0.875, 0.90625, 0.9375, 0.95, 0.96875, 0.98, 0.99, 0.995, 0.999)
+#: Below this width accuracy usually falls faster than with pruning.
+MILD_BITS = 4
+
+
+def size(n: float) -> str:
+    """Bytes for people: "312 KiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(n) < 1024:
+            return f"{n:.4g} {unit}"
+        n /= 1024
+    return f"{n:.4g} GiB"
+
+
+class Fixes:
+    """Tries changes of one plan; what was tried is remembered, because several rules ask for the same."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._tried: dict[tuple[Any, ...], Plan] = {}
+
+    def of(self, violation: Violation) -> Violation:
+        """The violation with fix, frees and apply filled in."""
+        if violation.fix:
+            return violation
+        whole = violation.code.startswith("NC3")
+        names = self._names(None if whole else violation.layer)
+        place = "everywhere" if whole else f"on '{violation.layer}'"
+        mild, strong = self._bits(violation, names, MILD_BITS, 99), self._bits(violation, names, 1, MILD_BITS)
+        for change in (mild, self._sparsity(violation, names), strong, self._both(violation, names)):
+            if change is not None:
+                return self._filled(violation, change, place, names)
+        chips = self._chips(violation)
+        if chips is not None:
+            return replace(violation, fix=f"Use {chips} chips", apply={"chips": chips})
+        return replace(violation, fix=_hopeless(violation))
+
+    def _filled(self, violation: Violation, change: Mapping[str, Any], place: str, names: list[str]) -> Violation:
+        frees = self.plan.memory - self._try(change).memory
+        parts = []
+        if "bits" in change:
+            now = sorted({self.plan.stored[n] for n in names})
+            parts.append(f"{'/'.join(map(str, now))} → {next(iter(change['bits'].values()))} bit {place}")
+        if "sparsity" in change:
+            parts.append(f"{next(iter(change['sparsity'].values())):.4%}".rstrip("%0").rstrip(".")
+                         + f" % sparsity {place}")
+        text = " and ".join(parts) + (f" frees {size(frees)}" if frees > 0 else "")
+        chips = self._chips(violation) if violation.code.startswith("NC3") else None
+        if chips is not None:
+            text += f"; or use {chips} chips"
+        return replace(violation, fix=text, frees=max(frees, 0), apply=change)
+
+    def _names(self, layer: str | None) -> list[str]:
+        """Names of the trained connections of a layer (of all layers for None)."""
+        return [
+            i.connection.name for found in self.plan.placement.layers if layer is None or found.title == layer
+            for i in found.incoming if i.connection.trained
+        ]
+
+    def _bits(self, violation: Violation, names: list[str], low: int, high: int) -> Mapping[str, Any] | None:
+        allowed = self.plan.profile.weights.bits.value or []
+        now = min((self.plan.stored[n] for n in names), default=0)
+        for bits in sorted((b for b in allowed if low <= b < min(now, high)), reverse=True):
+            change = {"bits": {n: bits for n in names}}
+            if self._passes(violation, change):
+                return change
+        return None
+
+    def _sparsity(self, violation: Violation, names: list[str],
+                  also: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
+        above = max((self.plan.sparsity.get(n, 0.0) for n in names), default=1.0)
+        levels = [s for s in SPARSITIES if s > above]
+        changes = [{**(also or {}), "sparsity": {n: s for n in names}} for s in levels]
+        if not changes or not self._passes(violation, changes[-1]):
+            return None
+        low, high = -1, len(changes) - 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._passes(violation, changes[middle]) else (middle, high)
+        return changes[high]
+
+    def _both(self, violation: Violation, names: list[str]) -> Mapping[str, Any] | None:
+        allowed = [b for b in self.plan.profile.weights.bits.value or [] if b >= MILD_BITS]
+        if not allowed or not names or min(self.plan.stored[n] for n in names) <= min(allowed):
+            return None
+        return self._sparsity(violation, names, {"bits": {n: min(allowed) for n in names}})
+
+    def _chips(self, violation: Violation) -> int | None:
+        per_chip = self.plan.profile.topology.cores_per_chip.value
+        if not violation.code.startswith("NC3") or not per_chip:
+            return None
+        chips = max(self.plan.chips + 1, math.ceil(self.plan.placement.cores / per_chip),
+                    math.ceil(violation.needed / violation.available * self.plan.chips) if violation.available else 0)
+        for _ in range(3):  # spikes that cross chips take more entries, which can take more cores
+            tried = self._try({"chips": chips})
+            if not _breaks(tried, violation):
+                return chips
+            chips = max(chips + 1, math.ceil(tried.placement.cores / per_chip))
+        return None
+
+    def _try(self, change: Mapping[str, Any]) -> Plan:
+        key = tuple(sorted((k, tuple(sorted(v.items())) if isinstance(v, Mapping) else v) for k, v in change.items()))
+        if key not in self._tried:
+            self._tried[key] = self.plan.changed(**change)
+        return self._tried[key]
+
+    def _passes(self, violation: Violation, change: Mapping[str, Any]) -> bool:
+        """The rule passes, and not by spreading the network over ever more cores."""
+        tried, per_chip = self._try(change), self.plan.profile.topology.cores_per_chip.value
+        room = max(self.plan.placement.cores, (per_chip or 0) * self.plan.chips)
+        return not _breaks(tried, violation) and tried.placement.cores <= room
+
+
+def _breaks(plan: Plan, violation: Violation) -> bool:
+    whole = violation.code.startswith("NC3")
+    return any(
+        isinstance(f, Violation) and f.code == violation.code and (whole or f.layer == violation.layer)
+        for f in plan.findings
+    )
+
+
+def _hopeless(violation: Violation) -> str:
+    if violation.available:
+        return (f"Make it at least {violation.needed / violation.available:.3g} times smaller: neither fewer bits "
+                f"nor {SPARSITIES[-1]:.1%} sparsity is enough")
+    return "Choose another target: this chip has none"
+
+
+def with_fixes(plan: Plan) -> Iterator[Violation]:
+    """Every violation of a plan, its fix filled in, in the order in which the rules found them."""
+    fixes = Fixes(plan)
+    for found in plan.findings:
+        if isinstance(found, Violation):
+            yield fixes.of(found)

@@ -1,0 +1,315 @@
+"""The rules of fitting: each a small function whose docstring is the rule that the user reads.
+
+Every rule has a code, names the profile field it rests on, and reports every breach, never only the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..network.connections import Connection
+from ..network.graph import Network
+from ..network.nodes import Neuron
+from .mapping import Layer, Placement
+from .memory import stored_bits
+from .schema import Entry, Profile
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One limit that one layer breaks.
+
+    layer: the node that holds the weights, or the population. resource, unit: what there is too little of.
+    fix: the cheapest change that makes this rule pass, as a sentence. frees: bytes of synapse memory it frees.
+    apply: that change as arguments of `check_fit` (bits, sparsity, chips), empty when it is none of these.
+    """
+
+    code: str
+    layer: str
+    resource: str
+    needed: float
+    available: float
+    unit: str
+    fix: str = ""
+    frees: int = 0
+    apply: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def excess(self) -> float:
+        return self.needed - self.available
+
+    def __str__(self) -> str:
+        return (f"{self.code} {self.layer}: {self.resource}: {self.needed:,g} {self.unit} needed, {self.available:,g} "
+                f"available. {self.fix}").rstrip()
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A limit that nobody published, so nothing can be said to keep it."""
+
+    code: str
+    resource: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What the rules look at. bits: asked-for bits per weight by connection name. delays: extra steps by id."""
+
+    network: Network
+    profile: Profile
+    connections: tuple[Connection, ...]
+    placement: Placement
+    bits: Mapping[str, int]
+    delays: Mapping[int, int]
+
+
+Finding = Violation | Unchecked
+Check = Callable[[Case], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """code, profile field, and the function; its docstring is the text."""
+
+    code: str
+    field: str
+    check: Check
+
+    @property
+    def text(self) -> str:
+        return " ".join((self.check.__doc__ or "").split())
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(code: str, profile_field: str) -> Callable[[Check], Check]:
+    """Register a rule under its code."""
+
+    def register(check: Check) -> Check:
+        RULES[code] = Rule(code, profile_field, check)
+        return check
+
+    return register
+
+
+def findings(case: Case) -> list[Finding]:
+    """What every rule finds, in the order of their codes."""
+    return [found for code in sorted(RULES) for found in RULES[code].check(case)]
+
+
+def _limit(code: str, entry: Entry[int] | None, resource: str) -> tuple[int | None, list[Unchecked]]:
+    """A limit's value, or the note that it is unknown. A limit that the profile does not name is none."""
+    if entry is not None and entry.value is None:
+        return None, [Unchecked(code, resource, entry.source)]
+    return (entry.value if entry else None), []
+
+
+def _per_core(case: Case, code: str, entry: Entry[int] | None, resource: str, attribute: str, unit: str,
+              bits: int = 1) -> Iterator[Finding]:
+    """One violation for each layer with a core above a limit. bits: bits in one unit of the limit."""
+    limit, unknown = _limit(code, entry, resource)
+    yield from unknown
+    for layer in case.placement.layers if limit is not None else ():
+        most = getattr(layer, attribute).max(initial=0) / bits
+        if limit is not None and most > limit:
+            yield Violation(code, layer.title, resource, float(most), limit, unit)
+
+
+@rule("NC101", "neurons.models")
+def neuron_models(case: Case) -> Iterator[Finding]:
+    """Every neuron is of a kind that the chip computes."""
+    known = case.profile.neurons.models.value
+    if known is None:
+        yield Unchecked("NC101", "neuron models", case.profile.neurons.models.source)
+        return
+    for name in case.network.populations:
+        node = case.network.nodes[name]
+        kind = node.kind if isinstance(node, Neuron) else type(node).__name__
+        if kind not in known:
+            yield Violation("NC101", name, f"{kind} neurons", 1, 0, "kinds of neuron",
+                            f"Train with neurons that {case.profile.title} has: {', '.join(known)}")
+
+
+@rule("NC102", "neurons.reset")
+def resets(case: Case) -> Iterator[Finding]:
+    """Neurons that spike reset in a way that the chip has (to zero, or by subtracting the threshold)."""
+    ways, mode = case.profile.neurons.reset.value, case.network.conventions.reset
+    if ways is None:
+        yield Unchecked("NC102", f"reset to {mode}", case.profile.neurons.reset.source)
+    elif mode not in ways and _spiking(case.network):
+        yield Violation("NC102", _spiking(case.network)[0], f"reset '{mode}'", 1, 0, "kinds of reset",
+                        f"Use --reset {' or '.join(ways)}, and look at what it costs in accuracy")
+
+
+@rule("NC103", "neurons.graded_spikes")
+def spikes_per_step(case: Case) -> Iterator[Finding]:
+    """A neuron that sends several spikes in one step needs a chip with graded spikes."""
+    graded = case.profile.neurons.graded_spikes
+    if case.network.conventions.spikes_per_step != "many" or not _spiking(case.network):
+        return
+    if graded.value is None:
+        yield Unchecked("NC103", "graded spikes", graded.source)
+    elif graded.value == 0:
+        yield Violation("NC103", _spiking(case.network)[0], "spikes per step", 2, 1, "spikes",
+                        "Run it with one spike per step (convention spikes_per_step 'one'), and look at what it "
+                        "costs in accuracy")
+
+
+@rule("NC104", "neurons.delay_max")
+def delays(case: Case) -> Iterator[Finding]:
+    """No connection waits for more steps than the chip can delay a spike."""
+    limit, unknown = _limit("NC104", case.profile.neurons.delay_max, "delay")
+    yield from unknown if any(case.delays.values()) else ()
+    for c in case.connections:
+        if limit is not None and case.delays[id(c)] > limit:
+            yield Violation("NC104", c.name, "delay", case.delays[id(c)], limit, "steps",
+                            "Shorten the Delay node, or the branch beside it that is longer by this many layers")
+
+
+@rule("NC105", "weights.bits")
+def weight_bits(case: Case) -> Iterator[Finding]:
+    """Weights are stored in a width that the chip has."""
+    allowed = case.profile.weights.bits.value
+    if allowed is None:
+        yield Unchecked("NC105", "bits per weight", case.profile.weights.bits.source)
+        return
+    for name, bits in case.bits.items():
+        if bits not in allowed:
+            use = stored_bits(bits, allowed)
+            yield Violation("NC105", name, "bits per weight", bits, use if bits > use else max(
+                (b for b in allowed if b < bits), default=use), "bits",
+                f"Use {use} bits; {case.profile.title} stores {', '.join(map(str, allowed))}", apply={"bits": use})
+
+
+@rule("NC201", "core.neurons")
+def neurons(case: Case) -> Iterator[Finding]:
+    """A core computes no more neurons than it has (a reset in two compartments takes two for each)."""
+    yield from _per_core(case, "NC201", case.profile.core.neurons, "neurons per core", "compartments", "neurons")
+
+
+@rule("NC202", "core.synapse_memory")
+def synapse_memory(case: Case) -> Iterator[Finding]:
+    """What a core stores fits its synapse memory, by the public formula that the profile names."""
+    core = case.profile.core
+    available = core.memory_bits
+    if available is None:
+        yield Unchecked("NC202", "synapse memory per core", core.synapse_memory.source)
+        return
+    for layer in case.placement.layers:
+        most = int(layer.memory.max(initial=0))
+        if most > available:
+            yield Violation("NC202", layer.title, "synapse memory per core", most / 8, available / 8, "bytes")
+
+
+@rule("NC203", "core.axons_in")
+def axons_in(case: Case) -> Iterator[Finding]:
+    """No more axons end in a core than it has entries for; so a neuron has no more sources than that."""
+    yield from _per_core(case, "NC203", case.profile.core.axons_in, "axons into a core", "axons_in", "axons")
+
+
+@rule("NC204", "core.axons_out")
+def axons_out(case: Case) -> Iterator[Finding]:
+    """A core sends to no more destinations than it has entries for: one per neuron and core that listens to it."""
+    yield from _per_core(case, "NC204", case.profile.core.axons_out, "axons out of a core", "axons_out", "entries")
+
+
+@rule("NC205", "core.memory_per_axon")
+def memory_per_axon(case: Case) -> Iterator[Finding]:
+    """The list of synapses of one axon in one core is no longer than the chip can address."""
+    entry = case.profile.core.memory_per_axon
+    unit = 64 if entry is None or entry.bits is None or not entry.value else entry.bits // entry.value
+    yield from _per_core(case, "NC205", entry, "synapse list of one axon", "longest", entry.unit if entry else "", unit)
+
+
+@rule("NC206", "core.delay_slots")
+def delay_slots(case: Case) -> Iterator[Finding]:
+    """Long delays leave room for fewer neurons in a core."""
+    yield from _per_core(case, "NC206", case.profile.core.delay_slots, "delay slots per core", "delay_slots", "slots")
+
+
+@rule("NC207", "core.fan_in")
+def fan_in(case: Case) -> Iterator[Finding]:
+    """No neuron has more synapses than the chip can give to one neuron; more cores do not help."""
+    limit, unknown = _limit("NC207", case.profile.core.fan_in, "synapses into a neuron")
+    yield from unknown
+    for layer in case.placement.layers:
+        if limit is not None and layer.fan_in > limit:
+            yield Violation("NC207", layer.title, "synapses into a neuron", layer.fan_in, limit, "synapses")
+
+
+@rule("NC208", "core.fan_out")
+def fan_out(case: Case) -> Iterator[Finding]:
+    """No neuron has more synapses leaving it than the chip can give to one neuron."""
+    limit, unknown = _limit("NC208", case.profile.core.fan_out, "synapses out of a neuron")
+    yield from unknown
+    if limit is None:
+        return
+    leaving: dict[str, Any] = {}
+    for layer in case.placement.layers:
+        for i in layer.incoming:
+            leaving[i.connection.source] = leaving.get(i.connection.source, 0) + i.fan.fan_out()
+    for name, counts in leaving.items():
+        if counts.max(initial=0) > limit:
+            yield Violation("NC208", name, "synapses out of a neuron", int(counts.max()), limit, "synapses")
+
+
+@rule("NC301", "topology.cores_per_chip")
+def cores(case: Case) -> Iterator[Finding]:
+    """All layers together take no more cores than the chips have."""
+    available = _cores(case)
+    if available is None:
+        yield Unchecked("NC301", "cores", case.profile.topology.cores_per_chip.source)
+    elif case.placement.cores > available:
+        yield Violation("NC301", _largest(case, "cores").title, "cores", case.placement.cores, available, "cores")
+
+
+@rule("NC302", "core.synapse_memory")
+def chip_memory(case: Case) -> Iterator[Finding]:
+    """All layers together store no more than the cores of the chips can hold."""
+    available, each = _cores(case), case.profile.core.memory_bits
+    needed = sum(int(layer.memory.sum()) for layer in case.placement.layers)
+    if available is not None and each is not None and needed > available * each:
+        yield Violation("NC302", _largest(case, "memory").title, "synapse memory of all cores", needed / 8,
+                        available * each / 8, "bytes")
+
+
+@rule("NC303", "core.neurons")
+def chip_neurons(case: Case) -> Iterator[Finding]:
+    """All layers together have no more neurons than the cores of the chips can compute."""
+    available, each = _cores(case), case.profile.core.neurons.value
+    needed = sum(int(layer.compartments.sum()) for layer in case.placement.layers)
+    if available is not None and each is not None and needed > available * each:
+        yield Violation("NC303", _largest(case, "compartments").title, "neurons of all cores", needed,
+                        available * each, "neurons")
+
+
+@rule("NC304", "topology.synapses_per_chip")
+def chip_synapses(case: Case) -> Iterator[Finding]:
+    """All layers together have no more synapses than the chips can hold."""
+    limit, unknown = _limit("NC304", case.profile.topology.synapses_per_chip, "synapses per chip")
+    yield from unknown
+    needed = sum(int(layer.synapses.sum()) for layer in case.placement.layers)
+    if limit is not None and needed > limit * case.placement.chips:
+        yield Violation("NC304", _largest(case, "synapses").title, "synapses of all chips", needed,
+                        limit * case.placement.chips, "synapses")
+
+
+def _spiking(network: Network) -> list[str]:
+    return [n for n in network.populations if getattr(network.nodes[n], "v_threshold", None) is not None]
+
+
+def _cores(case: Case) -> int | None:
+    per_chip = case.profile.topology.cores_per_chip.value
+    return None if per_chip is None else per_chip * case.placement.chips
+
+
+def _largest(case: Case, attribute: str) -> Layer:
+    def amount(layer: Layer) -> int:
+        value = getattr(layer, attribute)
+        return int(value if isinstance(value, int) else value.sum())
+
+    return max(case.placement.layers, key=amount)
