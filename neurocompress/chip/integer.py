@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from ..network.connections import Kernel, Weight
 from ..network.nodes import Shape
@@ -39,7 +40,7 @@ class Arithmetic:
 
     @property
     def state_max(self) -> int:
-        return 2 ** (self.state_bits - 1)
+        return 1 << (self.state_bits - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +69,8 @@ class Synapses:
     feedback: bool = False
     message_bits: int = 0
 
-    def matrix(self):  # type: ignore[no-untyped-def]
+    def matrix(self) -> sparse.csr_array:
         """(targets, sources) csr_array of integers."""
-        from scipy import sparse
-
         if self.kernel is not None:
             return self.kernel.matrix(np.asarray(self.weight))
         return sparse.csr_array(self.weight)

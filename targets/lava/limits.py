@@ -138,7 +138,8 @@ def _population(p: Population, a: Arithmetic) -> Iterator[Problem]:
             or not 0 <= p.bias_exp <= a.bias_exponent_max:
         yield Problem(f"bias_exp is {p.bias_exp!r}, it must be an integer in 0..{a.bias_exponent_max}", where,
                       "Use a smaller scale")
-    for field, allowed in (("reset", ("zero", "subtract")), ("fire", (">", ">=")), ("spikes_per_step", ("one", "many"))):
+    kinds = {"reset": ("zero", "subtract"), "fire": (">", ">="), "spikes_per_step": ("one", "many")}
+    for field, allowed in kinds.items():
         if getattr(p, field) not in allowed:
             yield Problem(f"{field} is {getattr(p, field)!r}", where, f"Use one of {', '.join(allowed)}")
     if p.latency < 1:

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
-
 from spike_io.process import Recorder, StateRecorder
 
 Layer = namedtuple("Layer", "process latency")
