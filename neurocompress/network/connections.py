@@ -7,6 +7,7 @@ a chip has synapses and neurons and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -80,7 +81,7 @@ class Kernel:
         return sparse.csr_array((values[keep], (target[keep], source[keep])), shape=shape)
 
 
-Weight = np.ndarray | sparse.csr_array
+Weight: TypeAlias = np.ndarray | sparse.csr_array
 
 
 @dataclass(frozen=True, eq=False)
