@@ -133,11 +133,11 @@ def fan_out(connection: Connection, masked: bool = True) -> Ints:
     weight, kernel = connection.weight, connection.kernel
     if isinstance(weight, sparse.csr_array):
         found = np.bincount(weight.indices[weight.data != 0] if masked else weight.indices, minlength=weight.shape[1])
-        return found.astype(np.int64)
+        return np.asarray(found, dtype=np.int64)
     present = weight != 0 if masked else np.ones(weight.shape, dtype=np.bool_)
     if kernel is not None:
         return _kernel_fan_out(kernel, present)
-    return present.sum(axis=0, dtype=np.int64)
+    return np.asarray(present.sum(axis=0), dtype=np.int64)
 
 
 def _kernel_fan_out(kernel: Kernel, present: NDArray[np.bool_]) -> Ints:
