@@ -132,10 +132,11 @@ class Net(torch.nn.Module):
 
 @pytest.mark.parametrize("graded", [False, True])
 def test_counts_equal_neurobench(graded: bool) -> None:
-    synaptic = pytest.importorskip("neurobench.metrics.workload").SynapticOperations()
-    from neurobench.hooks.layer import LayerHook
+    from neurobench.hooks.layer import LayerHook  # here and not above: it takes seconds to import
+    from neurobench.metrics.workload import SynapticOperations
     from neurobench.models import TorchModel
 
+    synaptic = SynapticOperations()
     net = Net(graded)
     model = TorchModel(net)
     steps, samples = 4, 5
