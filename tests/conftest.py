@@ -23,3 +23,16 @@ def shared() -> Path:
     if not (SHARED / "models").is_dir():
         skip_unless_ci(f"needs the shared recordings and models; set NEUROCOMPRESS_SHARED (looked in {SHARED})")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def lava() -> str:
+    """A Python 3.10 with Lava; made with uv when NEUROCOMPRESS_LAVA_PYTHON names none."""
+    from neurocompress.errors import Refused
+    from neurocompress.targets.lava.interpreter import lava_python
+
+    try:
+        return lava_python()
+    except Refused as refused:
+        skip_unless_ci(str(refused))
+        raise

@@ -37,7 +37,7 @@ def largest_message(network: IntegerNetwork, source: str) -> int:
     """Largest absolute value that a population, or the input, can send in one step."""
     state_max = network.arithmetic.state_max
     if source == network.input:
-        return max(1, 2**network.input_message_bits - 1)
+        return max(1, (1 << network.input_message_bits) - 1)
     population = network.population(source)
     if not population.spiking:
         return state_max
