@@ -66,3 +66,8 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
         gain = one if unit else r * (1.0 - beta)
     threshold = None if neuron.v_threshold is None else np.asarray(neuron.v_threshold, dtype=np.float64)
     return Step(alpha, gain_syn, beta, gain, leak, threshold, value("v_reset", zero))
+
+
+def threshold_of(step: Step) -> Array:
+    """Distance from reset to threshold, float64; 1 for a neuron that never spikes."""
+    return np.ones(()) if step.v_threshold is None else np.asarray(step.v_threshold - step.v_reset)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,6 +27,14 @@ from .stored import as_stored
 BLOCK_BYTES = 32 * 2**20
 
 Signals = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Largest |v| before reset and largest |gain * current| of a population, over all samples and steps."""
+
+    v: float
+    u: float
 
 
 def simulate(
@@ -73,8 +82,12 @@ def batches(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    peaks: dict[str, Peak] | None = None,
 ) -> Iterator[Signals]:
-    """Runs the network batch by batch; yields the kept nodes' signals, (timesteps, batch, *node shape)."""
+    """Runs the network batch by batch; yields the kept nodes' signals, (timesteps, batch, *node shape).
+
+    peaks, when given, is filled with every population's largest potentials.
+    """
     network = as_stored(network)
     shape = network.shapes[network.input]
     if spikes.ndim < 2 or spikes.shape[2:] != shape:
@@ -84,7 +97,7 @@ def batches(
         ))
     largest = max(int(np.prod(s, dtype=int)) for s in network.shapes.values())
     size = max(1, BLOCK_BYTES // (largest * max(1, spikes.shape[1]) * dtype.itemsize))
-    runner = Runner(network, tuple(keep), dtype, torch.device(device))
+    runner = Runner(network, tuple(keep), dtype, torch.device(device), peaks)
 
     def run(start: int) -> Signals:
         x = torch.from_numpy(np.ascontiguousarray(spikes[start : start + size].swapaxes(0, 1)))
@@ -110,8 +123,9 @@ def in_turn(run: Callable[[int], Signals], starts: Iterable[int]) -> Iterator[Si
 class Runner:
     """A network made ready: weights as tensors, constant inputs, delays of its edges."""
 
-    def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device):
-        self.network, self.keep = network, frozenset(keep)
+    def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device,
+                 peaks: dict[str, Peak] | None = None):
+        self.network, self.keep, self.peaks = network, frozenset(keep), peaks
         self.apply = {name: operation(node, dtype, device) for name, node in network.nodes.items()}
         self.rest: Signals = {}
         with torch.inference_mode():
@@ -159,8 +173,14 @@ class Runner:
                         del signals[source]
         return {name: signals[name] for name in self.keep}
 
-    def _constant(self, name: str) -> Tensor:
-        return sum((self.rest[a] for a in self.network.inputs_of(name)), torch.zeros_like(self.rest[name]))
+    def _membrane(self, name: str, node: Neuron, batch: int) -> Membrane:
+        constant = sum((self.rest[a] for a in self.network.inputs_of(name)), torch.zeros_like(self.rest[name]))
+        return Membrane(node, self.network.conventions, batch, constant, watch=self.peaks is not None)
+
+    def _note_peak(self, name: str, membrane: Membrane) -> None:
+        if self.peaks is not None:
+            before = self.peaks.get(name, Peak(0.0, 0.0))
+            self.peaks[name] = Peak(max(before.v, float(membrane.peak_v)), max(before.u, float(membrane.peak_u)))
 
     def _run_alone(self, name: str, signals: Signals) -> None:
         node, sources = self.network.nodes[name], self.network.inputs_of(name)
@@ -171,9 +191,10 @@ class Runner:
         if isinstance(node, Neuron):
             late = self.network.conventions.output_delay
             out = torch.zeros((steps + late, *x.shape[1:]), dtype=x.dtype, device=x.device)
-            membrane = Membrane(node, self.network.conventions, batch, self._constant(name))
+            membrane = self._membrane(name, node, batch)
             for t in range(steps):
                 membrane.step(x[t], out[t + late])
+            self._note_peak(name, membrane)
             signals[name] = out[:steps]
         elif isinstance(node, Delay):
             signals[name] = delayed(x, steps_of(node, self.network))
@@ -201,7 +222,7 @@ class Runner:
             signals[name] = torch.zeros(
                 (steps + extra, batch, *shapes[name]), dtype=example.dtype, device=example.device)
             if isinstance(node, Neuron):
-                membranes[name] = Membrane(node, self.network.conventions, batch, self._constant(name))
+                membranes[name] = self._membrane(name, node, batch)
         edges = {
             name: [(a, self._lag(a, name), self._before_start(a, name)) for a in self.network.inputs_of(name)]
             for name in group
@@ -224,8 +245,9 @@ class Runner:
                     signals[name][t] = delayed(history[name][: t + 1], delays[name])[t]
                 else:
                     signals[name][t] = self.apply[name](x)
-        for name in membranes:
+        for name, membrane in membranes.items():
             signals[name] = signals[name][:steps]
+            self._note_peak(name, membrane)
 
 
 def steps_of(node: Delay, network: Network) -> np.ndarray:

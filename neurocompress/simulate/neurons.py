@@ -17,9 +17,10 @@ class Membrane:
     number of spikes (or, for a neuron that never spikes, its potential v) into `out`.
     constant: input that every neuron receives in each step (its biases), shaped like the neuron; with
     conventions.bias "membrane" it is taken out of the synapse and its steady state added to v.
+    watch: keep the largest |v| before reset in `peak_v` and the largest |gain * current| in `peak_u`.
     """
 
-    def __init__(self, neuron: Neuron, conventions: Conventions, batch: int, constant: Tensor):
+    def __init__(self, neuron: Neuron, conventions: Conventions, batch: int, constant: Tensor, watch: bool = False):
         coefficients = discretize(neuron, conventions)
         self.conventions = conventions
         self.two_phase = conventions.two_phase_reset and conventions.reset == "subtract"
@@ -31,6 +32,8 @@ class Membrane:
             uniform = found.numel() > 0 and bool((found == found.flatten()[0]).all())
             return found.flatten()[0] if uniform else found  # one number is much faster than an array of it
 
+        self.watch = watch
+        self.peak_u = self.peak_v = torch.zeros((), dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.beta, self.gain = tensor(coefficients.beta), tensor(coefficients.gain)
         self.leaky = not bool((self.beta == 1).all())
@@ -69,6 +72,9 @@ class Membrane:
         v.add_(x if self.unit_gain else x * self.gain)
         if self.leak is not None:
             v.add_(self.leak)
+        if self.watch:
+            self.peak_u = torch.maximum(self.peak_u, (x * self.gain).abs().max())
+            self.peak_v = torch.maximum(self.peak_v, v.abs().max())
         if self.threshold is None:
             out.copy_(v)
             return

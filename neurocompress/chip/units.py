@@ -1,0 +1,115 @@
+"""How a population's potentials are counted in a chip's integers.
+
+All weights into a population are first divided by its thresholds: one unit of input then moves the membrane by
+one threshold. In these threshold units a stored weight q with exponent e is worth q 2^e / vth, so the choice of
+the threshold mantissa vth and of the exponents fixes the steps of all grids into that population, and the
+threshold itself is met exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import Problem, Refused
+from ..network.conventions import Conventions
+from ..network.discrete import Step, threshold_of
+from ..network.nodes import Array, Node, Threshold
+from .integer import Arithmetic
+
+#: Room above the largest potential seen in calibration before the chip's registers end.
+HEADROOM = 2.0
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How a chip stores weights: numbers from its profile.
+
+    bits: stored bits; magnitude_bits: bits of a full weight; mixed_sign_bits: low bits that mixed signs cost;
+    exponent_min, exponent_max: range of the power of two that one connection shares.
+    scale: "per-connection", or "per-channel" where each neuron has a threshold of its own.
+    """
+
+    bits: int
+    magnitude_bits: int
+    mixed_sign_bits: int
+    exponent_min: int
+    exponent_max: int
+    scale: str
+
+    @property
+    def lsb(self) -> int:
+        """Distance of two stored weights: 2 at 8 of 8 bits with mixed signs."""
+        return int(2 ** (self.magnitude_bits - self.bits + self.mixed_sign_bits))
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """vth: threshold mantissa, int64, () or (rows,). exponents and steps by connection; a step is in
+    threshold units, float64, () or (rows,), rows being neurons or channels."""
+
+    vth: np.ndarray
+    exponents: dict[str, int]
+    steps: dict[str, Array]
+
+
+def gains(node: Node, step: Step | None, conventions: Conventions) -> Array:
+    """By how many thresholds one unit of input moves the membrane at once, float64, broadcasts to the shape."""
+    if step is None:
+        assert isinstance(node, Threshold)
+        return np.asarray(1.0 / np.asarray(node.threshold, dtype=np.float64))
+    distance = threshold_of(step)
+    gain = step.input_gain
+    if conventions.input_decays:
+        gain = gain * (step.beta if step.alpha is None else step.alpha)
+    return np.asarray(gain / distance)
+
+
+def fit_units(
+    wanted: dict[str, Array], sizes: dict[str, int], fmt: WeightFormat, arithmetic: Arithmetic,
+    peak: float, population: str,
+) -> Units:
+    """Threshold mantissa and exponents whose steps are at least (nearly) the wanted ones, with fine thresholds.
+
+    wanted: step by connection in threshold units, () or (rows,). sizes: weights by connection, to weigh losses.
+    peak: largest |u| or |v| in thresholds that must fit the registers.
+    Raises `Refused` when no exponent brings the threshold into range.
+    """
+    def exponents_for(base: str) -> dict[str, int]:
+        unit = wanted[base] / fmt.lsb
+        return {
+            name: int(np.ceil(np.log2(np.max(step / (fmt.lsb * unit))) - 1e-9)) for name, step in wanted.items()
+        }
+
+    def loss(base: str) -> float:
+        found = exponents_for(base)
+        return sum(sizes[n] * float(np.mean((wanted[base] * 2.0 ** e) ** 2)) for n, e in found.items())
+
+    base = min(wanted, key=loss)
+    exponents = exponents_for(base)
+    lowest = min(exponents.values())
+    unit = wanted[base] / fmt.lsb * 2.0**lowest
+    exponents = {name: e - lowest for name, e in exponents.items()}
+
+    limit = min(
+        2**arithmetic.threshold_bits - 1,
+        arithmetic.state_max / (2**arithmetic.activation_shift * max(peak, 1.0) * HEADROOM),
+    )
+    shifts = [
+        s for s in range(fmt.exponent_min, fmt.exponent_max + 1)
+        if max(exponents.values()) + s <= fmt.exponent_max and np.max(2.0**s / unit) <= limit
+        and np.min(2.0**s / unit) >= 0.75
+    ]
+    if not shifts:
+        raise Refused(Problem(
+            f"its weights are between {float(np.min(unit)) * fmt.lsb:.3g} and "
+            f"{float(np.max(unit)) * fmt.lsb * 127:.3g} thresholds, "
+            f"and no exponent {fmt.exponent_min}..{fmt.exponent_max} brings its threshold into "
+            f"1..{int(limit)}", f"neurons '{population}'",
+            "Rescale the weights into it together with its threshold"))
+    shift = max(shifts)
+    exponents = {name: e + shift for name, e in exponents.items()}
+    vth = np.maximum(1, np.rint(2.0**shift / unit)).astype(np.int64)
+    steps = {name: np.asarray(fmt.lsb * 2.0**e / vth) for name, e in exponents.items()}
+    return Units(vth, exponents, steps)
