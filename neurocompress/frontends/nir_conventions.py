@@ -122,12 +122,13 @@ def _dt_in_file(
     said = metadata.get("dt")
     if isinstance(said, (int, float)) and not isinstance(said, bool) and np.isfinite(said) and said > 0:
         return float(said), "from the file's metadata"
-    found = [(name, rule, dts) for name, node in nodes.items() if isinstance(node, Neuron)
-             for rule, dts in _told_by(node, preset_name) if dts.size]
+    with np.errstate(over="ignore"):
+        found = [(name, rule, dts) for name, node in nodes.items() if isinstance(node, Neuron)
+                 for rule, dts in _told_by(node, preset_name) if dts.size]
     if not found:
         return None
     each = np.concatenate([values.ravel() for *_, values in found])
-    if each.max() - each.min() > 2e-6 * each.min():
+    if not np.all(np.isfinite(each)) or each.max() - each.min() > 2e-6 * each.min():
         notes.append(f"r and tau do not tell dt: they would give {each.min():g} to {each.max():g} s.")
         return None
     # exporters store float32: the six digits that these agree on are what was meant

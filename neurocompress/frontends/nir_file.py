@@ -6,8 +6,9 @@ data: all are refused before a byte of them is read.
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,6 +23,9 @@ MAX_DEPTH = 48
 #: deflate reaches 1032:1 at best, so data beyond that ratio was never written by an exporter.
 MAX_RATIO = 1100
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"
+_AGAIN = "Copy the file again, or export the model again"
 _EXPORT = "Export the model again with nir.write"
 
 
@@ -42,7 +46,8 @@ def load(path: Path) -> Tree:
         if not path.is_file():
             raise refuse("is not a regular file", file=file, fix="Name a .nir file")
         with path.open("rb") as stream:
-            head = stream.read(8)
+            head = stream.read(16)
+            sound = head[:8] != _SIGNATURE or _sound(stream, head)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise refuse(f"can not be read: {error}", file=file, fix="Check its permissions") from None
     if not head:
@@ -50,8 +55,10 @@ def load(path: Path) -> Tree:
     if head[:2] == b"PK" or head[:1] == b"\x80":
         raise refuse("is a PyTorch archive or a pickle, not a NIR file: it is never opened, because "
                      "unpickling runs code", file=file, fix="Export the model with nir.write")
-    if head != b"\x89HDF\r\n\x1a\n":
+    if head[:8] != _SIGNATURE:
         raise refuse("is not an HDF5 file, so it is not a NIR file", file=file, fix=_EXPORT)
+    if not sound:
+        raise refuse("is damaged: its text does not add up", file=file, fix=_AGAIN)
     try:
         with h5py.File(path, "r") as root:
             return _Reader(file, path.stat().st_size).group(root, "", 0, ())
@@ -59,8 +66,33 @@ def load(path: Path) -> Tree:
         raise
     except Exception as error:  # h5py answers damage with almost every exception there is
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise refuse(f"is truncated or damaged ({first})", file=file,
-                     fix="Copy the file again, or export the model again") from None
+        raise refuse(f"is truncated or damaged ({first})", file=file, fix=_AGAIN) from None
+
+
+def _sound(stream: BinaryIO, head: bytes) -> bool:
+    """False when a global heap, where HDF5 keeps text, would send libhdf5 around in circles.
+
+    libhdf5 (1.14 and 2.0) steps through a heap by the sizes found in it, without end when one is 0 or wraps.
+    Format: HDF5 specification 3.0, III.E: 'GCOL', version, size; then objects of a 16-byte header and padded data.
+    """
+    sizes = head[13:15] if head[8] in (0, 1) else head[9:11]
+    if sizes != b"\x08\x08":  # every file in use has 8-byte offsets and lengths
+        return False
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(_HEAP)
+        while start >= 0:
+            end = start + int.from_bytes(data[start + 8 : start + 16], "little")
+            if end > len(data):
+                return False
+            at = start + 16
+            while at + 16 <= end:
+                size = int.from_bytes(data[at + 8 : at + 16], "little")
+                step = size if data[at : at + 2] == b"\0\0" else 16 + (size + 7) // 8 * 8
+                if step < 16 or at + step > end:
+                    return False
+                at += step
+            start = data.find(_HEAP, start + 8)
+    return True
 
 
 class _Reader:
@@ -99,6 +131,20 @@ class _Reader:
                 raise self.refuse("is neither a group nor a dataset", here)
         return tree
 
+    def bounded(self, item: Any) -> bool:
+        """Whether every text of a dataset claims to fit into the file: libhdf5 allocates what is claimed.
+
+        A text is stored as its length (4 bytes), the address of its heap (8) and its index in the heap (4).
+        """
+        start = item.id.get_offset()
+        if start is None:
+            return False
+        with open(self.file, "rb") as stream:
+            stream.seek(start)
+            raw = stream.read(16 * int(item.size))
+        lengths = np.frombuffer(raw[: len(raw) // 16 * 16], "<u4")[::4]
+        return lengths.size == item.size and int(lengths.sum(dtype=np.int64)) <= self.file_bytes
+
     def dataset(self, item: Any, where: str) -> Value:
         import h5py
 
@@ -112,7 +158,10 @@ class _Reader:
             raise self.refuse(
                 f"declares {size} bytes of data in a file of {self.file_bytes} bytes (at most {MAX_BYTES} in "
                 f"total, packed at most {MAX_RATIO}:1)", where)
-        if h5py.check_string_dtype(item.dtype) is not None:
+        text_type = h5py.check_string_dtype(item.dtype)
+        if text_type is not None:
+            if text_type.length is None and item.size and not self.bounded(item):
+                raise self.refuse("declares text longer than the file, or stores it in chunks", where)
             text = item.asstr()[()]
             return text if isinstance(text, str) else np.asarray(text, dtype=object)
         if item.dtype.kind not in "fiub":

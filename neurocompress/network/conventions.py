@@ -101,10 +101,13 @@ def from_dict(values: dict[str, Any], file: str = "") -> Conventions:
             raise refuse(
                 f"convention {name} is {value!r}", file=file, fix=f"Use one of {', '.join(allowed[name])}"
             )
-        kind = {"v_floor": bool, "two_phase_reset": bool, "input_decays": bool, "recurrent_bias_at_start": bool,
-                "synaptic_delay": int, "output_delay": int, "ignore": (list, tuple)}.get(name)
-        wrong = kind is not None and not (isinstance(value, kind) and (kind is not int or type(value) is int))
-        if wrong or (kind is int and not 0 <= value < 1000):
+        if name in ("v_floor", "two_phase_reset", "input_decays", "recurrent_bias_at_start"):
+            right = isinstance(value, bool)
+        elif name in ("synaptic_delay", "output_delay"):
+            right = type(value) is int and 0 <= value < 1000
+        else:
+            right = name != "ignore" or isinstance(value, (list, tuple))
+        if not right:
             raise refuse(f"convention {name} is {value!r}", file=file, fix="Write the conventions again")
         if name == "ignore":
             unknown = [v for v in value if v not in ("r", "v_leak", "v_reset", "w_in")]
