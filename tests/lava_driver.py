@@ -19,6 +19,7 @@ def run_folders(jobs, record=None, python=None, timeout_s=600.0):  # type: ignor
     output. Raises RuntimeError with Lava's messages when a program fails or all of them take longer than timeout_s.
     """
     import numpy as np
+
     from neurocompress.targets.lava.interpreter import lava_python
     from neurocompress.targets.lava.run import read, run_limited
 

@@ -9,12 +9,12 @@ import pytest
 from lava_driver import run_folders
 from lava_networks import random_network, random_spikes
 from loihi_reference import simulate
-from neurocompress.targets.lava import emit, refusals
-from neurocompress.targets.lava.processes import connection_process, is_native
 from scipy import sparse
 
 from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
 from neurocompress.network.connections import Kernel
+from neurocompress.targets.lava import emit, refusals
+from neurocompress.targets.lava.processes import connection_process, is_native
 
 pytestmark = pytest.mark.lava
 
@@ -344,6 +344,13 @@ def test_what_one_sample_does_depends_on_no_other(runs):
     net, x, _ = CASES["a recurrent layer forgets between samples"]
     alone = [simulate(net, x[i:i + 1])["a"].spikes[0] for i in range(len(x))]
     np.testing.assert_array_equal(runs["a recurrent layer forgets between samples"].spikes["a"], alone)
+
+
+def test_unrolled_convolutions_do_the_same(lava, tmp_path):
+    net, x, _ = CASES["convolution with everything different on both axes"]
+    emit(net, tmp_path / "lava", convolutions="Sparse")
+    assert "Conv" not in (tmp_path / "lava" / "program.py").read_text()
+    assert_equal(net, x, run_folders([(tmp_path / "lava", x)], [["a"]])[0])
 
 
 def test_random_networks_agree_with_the_reference(lava, tmp_path):

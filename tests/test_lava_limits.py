@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from lava_networks import random_network
-from neurocompress.targets.lava import emit, refusals
-from neurocompress.targets.lava.names import identifiers
-from neurocompress.targets.lava.processes import connection_process, is_native, padding
-from neurocompress.targets.lava.source import write
 from scipy import sparse
 
 from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
 from neurocompress.errors import Refused
 from neurocompress.network.connections import Kernel
+from neurocompress.targets.lava import emit, refusals
+from neurocompress.targets.lava.names import identifiers
+from neurocompress.targets.lava.processes import connection_process, is_native, padding
+from neurocompress.targets.lava.source import write
 
 POPULATION = Population("lif", (3,), np.array(100), np.array(20), np.array(50), np.array(0))
 SYNAPSES = Synapses("fc", "in", "lif", np.full((3, 4), 10), None, 0, 8, "mixed", (4,), (3,))
@@ -170,6 +172,14 @@ def test_the_folder_holds_what_the_program_needs(tmp_path):
     for file in (tmp_path / "lava").rglob("*.py"):
         assert "neurocompress" not in file.read_text()
         assert "torch" not in file.read_text()
+
+
+def test_uv_finds_what_the_program_requires():
+    """PEP 723: a comment block that is TOML."""
+    block = re.search(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$", write(NETWORK)[0])
+    assert block
+    assert tomllib.loads("".join(line[2:] for line in block["content"].splitlines(keepends=True))) == {
+        "requires-python": "==3.10.*", "dependencies": ["lava-nc==0.10.0"]}
 
 
 def test_leaves_a_folder_of_something_else_alone(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from .limits import refusals
 STATIC = Path(__file__).parent / "program"
 
 
-def emit(network: IntegerNetwork, folder: Path) -> None:
+def emit(network: IntegerNetwork, folder: Path, convolutions: Literal["Conv", "Sparse"] = "Conv") -> None:
     """Writes `network` as a Lava program: program.py, weights.npz and the modules it uses, in `folder`.
+
+    convolutions: "Conv" keeps them readable; "Sparse" unrolls them into matrices, which Lava runs 3 to 6 times faster
+    (2x34x34 through three convolutions: 11 instead of 37 to 67 ms per step), spike by spike the same.
 
     The folder appears complete or not at all; an older program in its place is replaced. Raises `Refused` with every
     problem that `refusals` finds, or when the folder can not be written.
@@ -27,7 +31,7 @@ def emit(network: IntegerNetwork, folder: Path) -> None:
     problems = refusals(network)
     if problems:
         raise Refused(problems)
-    text, weights = source.write(network)
+    text, weights = source.write(network, convolutions)
     folder = Path(folder)
     if folder.exists() and not (folder / "program.py").is_file() and not _is_empty(folder):
         raise refuse("it exists and holds no Lava program", where=str(folder), fix="Choose another folder")

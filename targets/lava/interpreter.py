@@ -56,7 +56,7 @@ def _make(environment: Path) -> None:
         environment.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=environment.parent, prefix=".lava-") as folder:
             made = Path(folder) / "env"
-            _uv_run([*uv, "venv", "--quiet", "--relocatable", "--python", "3.10", str(made)])
+            _uv_run([*uv, "venv", "--quiet", "--relocatable", "--python", _python_3_10(), str(made)])
             _uv_run([*uv, "pip", "install", "--quiet", "--python", str(made / "bin" / "python"), LAVA])
             try:
                 made.rename(environment)
@@ -66,6 +66,12 @@ def _make(environment: Path) -> None:
     except OSError as error:
         raise refuse(f"the Lava environment can not be made ({error.strerror})", where=str(environment),
                      fix=_FIX) from None
+
+
+def _python_3_10() -> str:
+    """What uv makes the environment from. It looks at pyenv's shims, which hide versions that are not selected."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    return next((str(p) for p in pyenv.glob("versions/3.10.*/bin/python3.10")), "3.10")
 
 
 def _uv() -> list[str]:

@@ -45,9 +45,9 @@ def network(file, steps, period):
 '''
 
 
-def write(network: IntegerNetwork) -> tuple[str, dict[str, np.ndarray]]:
+def write(network: IntegerNetwork, convolutions: str = "Conv") -> tuple[str, dict[str, np.ndarray]]:
     """The text of program.py and the arrays of weights.npz, for a network without `refusals`."""
-    return _Program(network).write()
+    return _Program(network, convolutions).write()
 
 
 class _Code(str):
@@ -77,14 +77,14 @@ def _stored(values: np.ndarray) -> np.ndarray:
 class _Program:
     """The program while it is written: names of processes, and weights gathered on the way."""
 
-    def __init__(self, network: IntegerNetwork):
+    def __init__(self, network: IntegerNetwork, convolutions: str):
         self.network = network
         layers = [network.input, *(p.name for p in network.populations)]
         names = identifiers([*layers, *(s.name for s in network.synapses)], TAKEN)
         self.layer = dict(zip(layers, names, strict=False))
         self.connection = dict(zip(network.synapses, names[len(layers):], strict=True))
         self.shape = {network.input: network.input_shape} | {p.name: p.shape for p in network.populations}
-        self.process = {s: connection_process(network, s) for s in network.synapses}
+        self.process = {s: connection_process(network, s, convolutions) for s in network.synapses}
         self.weights: dict[str, np.ndarray] = {}
 
     def write(self) -> tuple[str, dict[str, np.ndarray]]:
