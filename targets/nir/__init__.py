@@ -196,4 +196,8 @@ def _neuron(node: Neuron) -> nir.NIRNode:
     if given.get("v_reset", node.r) is None:
         given["v_reset"] = np.zeros((), given["v_threshold"].dtype)
     kind: Any = getattr(nir, node.kind)
-    return kind(**{name: _full(values, node.shape) for name, values in given.items()})
+    full = {name: _full(values, node.shape) for name, values in given.items()}
+    made: nir.NIRNode = kind(**full)
+    for name, values in full.items():
+        setattr(made, name, values)  # nir changes the dtype of w_in
+    return made
