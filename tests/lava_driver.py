@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 
 
-def run_folders(jobs, record=None, python=None, timeout_s=600.0):  # type: ignore[no-untyped-def]
-    """Runs each (folder, spikes) of `jobs`; returns their `LavaRun`s, in order, with states u and v.
+def run_folders(jobs, record=None, states=True, python=None, timeout_s=600.0):  # type: ignore[no-untyped-def]
+    """Runs each (folder, spikes) of `jobs`; returns their `LavaRun`s, in order.
 
     spikes: integers (samples, steps, *input shape). record: for each job, the populations to record besides the
-    output. Raises RuntimeError with Lava's messages when a program fails or all of them take longer than timeout_s.
+    output. states: record u and v of these as well; it doubles the time of a step. Raises RuntimeError with Lava's messages when a program fails or all of them take longer than timeout_s.
     """
     import numpy as np
 
@@ -29,8 +29,8 @@ def run_folders(jobs, record=None, python=None, timeout_s=600.0):  # type: ignor
             data, out = Path(scratch) / f"{i}.in.npz", Path(scratch) / f"{i}.npz"
             np.savez(data, spikes=spikes)
             names = list(record[i]) if record else []
-            commands.append([str(Path(folder) / "program.py"), "--data", str(data), "--out", str(out), "--states",
-                             *(["--record", *names] if names else [])])
+            commands.append([str(Path(folder) / "program.py"), "--data", str(data), "--out", str(out),
+                             *(["--states"] if states else []), *(["--record", *names] if names else [])])
         todo = Path(scratch) / "jobs.json"
         todo.write_text(json.dumps(commands), encoding="utf-8")
         status, messages = run_limited([lava_python(python), __file__, str(todo)], timeout_s)
