@@ -16,7 +16,8 @@ def run_folders(jobs, record=None, states=True, python=None, timeout_s=600.0):  
     """Runs each (folder, spikes) of `jobs`; returns their `LavaRun`s, in order.
 
     spikes: integers (samples, steps, *input shape). record: for each job, the populations to record besides the
-    output. states: record u and v of these as well; it doubles the time of a step. Raises RuntimeError with Lava's messages when a program fails or all of them take longer than timeout_s.
+    output. states: record u and v of these as well; it doubles the time of a step. Raises RuntimeError with Lava's
+    messages when a program fails or all of them take longer than timeout_s.
     """
     import numpy as np
 
