@@ -8,6 +8,7 @@ running sum; no matrix M is ever built. Without M, H is that of OBC and GPTQ.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +17,7 @@ from ..network.discrete import Step
 from ..network.nodes import Conv
 
 #: Rows of MX per layer and batch that enter H; more are thinned out evenly in time.
-ROWS_MAX = 100_000
+ROWS_MAX = 20_000
 
 
 def filtered(x: Tensor, step: Step) -> Tensor:
@@ -40,16 +41,13 @@ def filtered(x: Tensor, step: Step) -> Tensor:
 
 def patches(x: Tensor, conv: Conv) -> Tensor:
     """The inputs of every window of a convolution: (n, c, *spatial) -> (n * windows, c * kernel size)."""
-    if x.dim() == 3:
-        x = x[:, :, None, :]
-        return _unfold(x, (1, conv.weight.shape[2]), (1, *conv.stride), ((0, 0), *conv.padding), (1, *conv.dilation))
-    return _unfold(x, conv.weight.shape[2:], conv.stride, conv.padding, conv.dilation)
-
-
-def _unfold(x: Tensor, kernel, stride, padding, dilation) -> Tensor:  # type: ignore[no-untyped-def]
-    x = F.pad(x, [n for pair in reversed(padding) for n in pair])
-    columns = F.unfold(x, kernel, dilation=dilation, stride=stride)  # (n, c * k, windows)
-    return columns.transpose(1, 2).reshape(-1, columns.shape[1])
+    x = F.pad(x, [n for pair in reversed(conv.padding) for n in pair])
+    n = len(conv.stride)
+    for axis, (k, s, d) in enumerate(zip(conv.weight.shape[2:], conv.stride, conv.dilation, strict=True)):
+        x = x.unfold(2 + axis, d * (k - 1) + 1, s)[..., ::d]
+    order = [0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n)]  # (sample, windows, channel, kernel)
+    columns = x.permute(order)
+    return columns.reshape(-1, conv.weight.shape[1] * conv.groups * int(np.prod(conv.weight.shape[2:])))
 
 
 class Hessian:

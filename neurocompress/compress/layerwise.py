@@ -30,6 +30,8 @@ SEARCH = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.42, 0.35)
 
 #: Scales, best first, that are refined until one keeps every calibration spike.
 REFINED = 4
+#: Violation in thresholds, over all neurons and calibration steps, above which other scales are not tried.
+HOPELESS = 1.0
 
 #: Steps asked for, by layer, in threshold units, () or (rows,) -> steps granted.
 Fit = Callable[[str, dict[str, Array], dict[str, int]], dict[str, Array]]
@@ -172,7 +174,7 @@ def _refined(  # type: ignore[no-untyped-def]
         parts = np.split(m, np.cumsum([weights[n].shape[1] for n in layers])[:-1], axis=1)
         if found is None or left < found[2]:
             found = _Trial(trial.error, trial.share, trial.steps, dict(zip(layers, parts, strict=True))), shift, left
-        if left == 0.0:
+        if left == 0.0 or left > HOPELESS:
             break
     assert found is not None
     return found
