@@ -76,8 +76,8 @@ def test_convolution_shapes_are_those_of_pytorch(tmp_path_factory: pytest.TempPa
     axes = data.draw(st.integers(1, 2))
     small = st.integers(1, 3)
     groups = data.draw(small)
-    weight = np.ones((groups * data.draw(small), data.draw(small), *(data.draw(st.integers(1, 4)) for _ in range(axes))),
-                     np.float32)
+    kernel = [data.draw(st.integers(1, 4)) for _ in range(axes)]
+    weight = np.ones((groups * data.draw(small), data.draw(small), *kernel), np.float32)
     stride, dilation = (tuple(data.draw(small) for _ in range(axes)) for _ in range(2))
     padding: str | tuple[int, ...] = tuple(data.draw(st.integers(0, 3)) for _ in range(axes))
     if max(stride) == 1 and data.draw(st.booleans()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -62,13 +63,14 @@ def networks(draw: st.DrawFn) -> Network:
     same = tuple((s // 2, s - s // 2) for s in spans)
     padding = same if stride == (1, 1) and draw(st.booleans()) else ((draw(small),) * 2, (draw(small),) * 2)
     bias = rng.normal(size=c_out).astype("f4") if draw(st.booleans()) else None
-    conv = n.Conv(rng.normal(size=(c_out, c_in // groups, *kernel)).astype("f4"), bias, stride, padding, dilation, groups)
+    weight = rng.normal(size=(c_out, c_in // groups, *kernel)).astype("f4")
+    conv = n.Conv(weight, bias, stride, padding, dilation, groups)
     chain: dict[str, n.Node] = {"in": n.Input((c_in, 9, 8)), "conv": conv}
 
     def shape() -> tuple[int, ...]:
         names = list(chain)
         ends = {**chain, "~": n.Output()}
-        edges = (*zip(names, names[1:], strict=False), (names[-1], "~"))
+        edges = (*pairwise(names), (names[-1], "~"))
         return Network(ends, edges).shapes["~"]
 
     chain["a.lif"] = neuron(shape(), draw(st.sampled_from(KINDS)), rng)
@@ -79,7 +81,7 @@ def networks(draw: st.DrawFn) -> Network:
     chain["scale"], chain["step"] = n.Scale(rng.normal(size=3).astype("f4")), n.Threshold(rng.normal(size=3))
     chain["wait"] = n.Delay(rng.uniform(size=3))
     names = [*chain, "out"]
-    edges = [*zip(names, names[1:], strict=False), ("b.lif", "b.rec"), ("b.rec", "b.lif"), ("scale", "wait")]
+    edges = [*pairwise(names), ("b.lif", "b.rec"), ("b.rec", "b.lif"), ("scale", "wait")]
     chain |= {"out": n.Output((3,)), "b.rec": n.Linear(rng.normal(size=(3, 3)))}
     conventions = dataclasses.replace(draw(st.sampled_from(list(PRESETS.values()))), dt=1e-3)
     ordered = {name: chain[name] for name in sorted(chain)}
