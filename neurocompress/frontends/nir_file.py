@@ -18,7 +18,7 @@ Value = str | np.ndarray
 Tree = dict[str, Any]  # of Value and Tree
 
 MAX_BYTES = 4 * 2**30
-MAX_OBJECTS = 200_000
+MAX_OBJECTS = 100_000
 MAX_DEPTH = 48
 #: deflate reaches 1032:1 at best, so data beyond that ratio was never written by an exporter.
 MAX_RATIO = 1100
@@ -61,7 +61,7 @@ def load(path: Path) -> Tree:
         raise refuse("is damaged: its text does not add up", file=file, fix=_AGAIN)
     try:
         with h5py.File(path, "r") as root:
-            return _Reader(file, path.stat().st_size).group(root, "", 0, ())
+            return _Reader(file, path.stat().st_size).group(root, "", 0)
     except Refused:
         raise
     except Exception as error:  # h5py answers damage with almost every exception there is
@@ -75,6 +75,8 @@ def _sound(stream: BinaryIO, head: bytes) -> bool:
     libhdf5 (1.14 and 2.0) steps through a heap by the sizes found in it, without end when one is 0 or wraps.
     Format: HDF5 specification 3.0, III.E: 'GCOL', version, size; then objects of a 16-byte header and padded data.
     """
+    if len(head) < 16:
+        return False
     sizes = head[13:15] if head[8] in (0, 1) else head[9:11]
     if sizes != b"\x08\x08":  # every file in use has 8-byte offsets and lengths
         return False
@@ -102,29 +104,32 @@ class _Reader:
         self.file = file
         self.file_bytes = file_bytes
         self.bytes = 0
-        self.objects = 0
+        self.seen: set[int] = set()
 
     def refuse(self, what: str, where: str, fix: str = _EXPORT) -> Refused:
         return Refused(Problem(what, f"'{where}'" if where else "", fix, self.file))
 
-    def group(self, group: Any, where: str, depth: int, above: tuple[Any, ...]) -> Tree:
+    def group(self, group: Any, where: str, depth: int) -> Tree:
         import h5py
 
-        if depth > MAX_DEPTH or group.id in above:
-            raise self.refuse("its groups contain each other or nest too deeply", where)
+        if depth > MAX_DEPTH:
+            raise self.refuse(f"its groups nest deeper than {MAX_DEPTH} levels", where)
         tree: Tree = {}
         for key in group:
             here = f"{where}/{key}"
-            self.objects += 1
-            if self.objects > MAX_OBJECTS:
+            if len(self.seen) > MAX_OBJECTS:
                 raise self.refuse(f"holds more than {MAX_OBJECTS} objects", "")
             if not str(key).isprintable():
                 raise self.refuse(f"the name {key!a} can not be printed", where, "Rename the node and export again")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise self.refuse("is a link, and NIR files hold none", here, "Store the data itself")
             item = group[key]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in self.seen:  # a cycle, or a small file that unfolds into a huge one
+                raise self.refuse("is the same object under a second name", here, "Store it once")
+            self.seen.add(address)
             if isinstance(item, h5py.Group):
-                tree[key] = self.group(item, here, depth + 1, (*above, group.id))
+                tree[key] = self.group(item, here, depth + 1)
             elif isinstance(item, h5py.Dataset):
                 tree[key] = self.dataset(item, here)
             else:
