@@ -50,6 +50,10 @@ def _network(flat: Flat, preset: str | None, dt: float | None, reset: str | None
         raise Refused(problems)
     _add_ends(flat)
     draft = _fit(flat, clip_tau)
+    silent = [name for name, record in flat.nodes.items() if "v_threshold" in record.fields
+              and "v_reset" not in record.fields]
+    if silent:
+        draft.notes.append(f"v_reset = 0 in {', '.join(sorted(silent, key=natural))}: not in the file.")
     graph_metadata = flat.metadata.get("", {})
     conventions, said = settle(draft.nodes, graph_metadata, preset, dt, reset)
     metadata = {name: {k: v for k, v in values.items() if k != KEY} for name, values in flat.metadata.items()}
