@@ -212,6 +212,3 @@ def _takes(record: Record, shape: Shape, reading: Reading) -> bool:
     if record.type in ("Conv2d", "SumPool2d", "AvgPool2d"):
         return len(shape) == 3
     return record.type == "Conv1d" and len(shape) == 2
-
-
-
