@@ -1,0 +1,31 @@
+"""neurocompress: from a trained spiking neural network to a neuromorphic chip.
+
+The verbs of the command line as functions: load, check, compress, deploy, simulate, compare.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .deployment import deploy as deploy
+    from .verbs import check as check
+    from .verbs import compare as compare
+    from .verbs import compress as compress
+    from .verbs import load as load
+    from .verbs import simulate as simulate
+
+__all__ = ["check", "compare", "compress", "deploy", "load", "simulate"]
+
+_HOMES = {"deploy": "deployment", **dict.fromkeys(("check", "compare", "compress", "load", "simulate"), "verbs")}
+
+
+def __getattr__(name: str) -> Any:
+    """Verbs are imported when they are used: `import neurocompress` and `check` need no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neurocompress' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

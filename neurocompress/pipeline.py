@@ -15,9 +15,9 @@ from .chip.build import Features, build, row_gain, step_of
 from .chip.integer import IntegerNetwork
 from .chip.profile import Profile
 from .chip.units import Units, WeightFormat, fit_units, gains
-from .compress.calibrate import Calibration, calibrate, population_of
-from .compress.layerwise import CompressedLayer, compress_layers
-from .compress.refine import Decay
+from .compression.calibrate import Calibration, calibrate, population_of
+from .compression.layerwise import CompressedLayer, compress_layers
+from .compression.refine import Decay
 from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical

@@ -11,7 +11,7 @@ import torch
 from ..network.discrete import discretize
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron
-from ..simulate.float import Peak, batches
+from ..simulation.float import Peak, batches
 from .hessian import Hessian, filtered, patches, thinned
 from .refine import FEATURES_MAX
 
@@ -69,7 +69,7 @@ def calibrate(
     """Statistics of a canonical network over spikes (samples, timesteps, *input shape).
 
     membrane: H_SMP of the filtered input (SBC); False gives the plain H of OBC and GPTQ.
-    Memory: one batch of signals (see simulate.float.BLOCK_BYTES) and each layer's d x d matrix.
+    Memory: one batch of signals (see simulation.float.BLOCK_BYTES) and each layer's d x d matrix.
     """
     groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
     feeds = {layer: network.inputs_of(layer)[0] for group in groups for layer in group}

@@ -271,7 +271,8 @@ class Neurons:
             self.clipped += int((v.abs() > end).sum())
             v = v.clamp(-end, end)
         if not p.spiking:
-            self.v = v
+            self.v = v if self.floor is None else torch.maximum(v, self.floor)
+            v = self.v
             out.copy_(v)
             return
         tested = v if tested_above is None else v - tested_above * self.reset_by

@@ -1,0 +1,181 @@
+"""The whole path as one function: a network file in, a bundle for a chip out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__, bundle
+from .backends import backend
+from .chip import integer_file
+from .chip.fit import Fit, check_fit
+from .chip.integer import IntegerNetwork
+from .chip.profile import Profile, load_profile, profile_text
+from .data.spikes import SpikeData, load_spikes, poisson
+from .errors import Refused
+from .frontends import nir as nir_file
+from .network.graph import Network
+from .network.nodes import Input
+from .pipeline import Compressed, compress_for
+from .report.report import Report, make_report
+from .report.verify import Change, Run, emulator_engine, float_engine, verify
+from .simulation.emulator import Overflow
+
+#: Samples of the data that calibrate; the rest of it is never seen by compression.
+CALIBRATION_SAMPLES = 128
+#: Synthetic input where no data is given: samples, time steps, spikes per input and step.
+POISSON_SAMPLES, POISSON_STEPS, POISSON_RATE = 16, 100, 0.05
+
+#: Called with a stage's name, what is done and what there is to do.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """What `deploy` made. report: the numbers; folder: where the bundle lies (None when it was not asked for)."""
+
+    network: Network
+    compressed: Compressed
+    integer: IntegerNetwork
+    fit: Fit
+    report: Report
+    folder: Path | None
+
+    @property
+    def passed(self) -> bool:
+        """It fits, and no register met its end."""
+        return self.fit.fits and self.report.gates_passed
+
+
+def deploy(
+    model: str | Path, target: str | Path, *, data: str | Path | SpikeData | None = None,
+    out: str | Path | None = None, method: str = "sbc", bits: int | None = None, sparsity: float = 0.0,
+    preset: str | None = None, dt: float | None = None, reset: str | None = None, seed: int = 0,
+    progress: Progress | None = None,
+) -> Deployment:
+    """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
+
+    model: a NIR file. target: a chip's name or the path of a profile. data: spikes (samples, timesteps, *input shape)
+    with labels or without; without data the calibration is synthetic and no accuracy is reported. out: the bundle.
+    Raises `Refused` with every problem of the input; nothing is written then.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    profile = load_profile(target)
+    if out is not None:
+        bundle.writable(Path(out))
+    network = nir_file.read(model, preset=preset, dt=dt, reset=reset)
+    given, calibration, split = _data(network, data, seed)
+
+    total = len(calibration)
+    compressed = compress_for(
+        network, profile, calibration, method=method, bits=bits, sparsity=sparsity, seed=seed,
+        calibrated=lambda done: tell("calibrating", done, total),
+        layer=lambda name: tell(f"compressing '{name}'", 0, 0))
+    integer = compressed.integer_network(graded_input=_graded(calibration if given is None else given.spikes))
+    fit = check_fit(compressed.network, profile, compressed.fmt.bits)
+    _refuse_unwritable(profile, integer)
+
+    runs: dict[str, Run] = {}
+    changes: dict[tuple[str, str], tuple[Change, ...]] = {}
+    overflow: dict[str, Overflow] = {}
+    samples = calibration if given is None else given.spikes
+    engines = {
+        "float": float_engine(compressed.original),
+        "compressed": float_engine(compressed.network),
+        "emulated": emulator_engine(integer, overflow),
+    }
+    sizes = {p: int(np.prod(network.shapes[p])) for p in compressed.network.populations}
+    runs, changes = verify(
+        engines, (("float", "compressed"), ("compressed", "emulated"), ("float", "emulated")), samples, sizes,
+        network.input, progress=lambda done: tell("verifying", done, len(samples)))
+    report = make_report(
+        model=str(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=fit,
+        runs=runs, changes=changes, overflow=overflow, labels=None if given is None else given.labels,
+        calibration=split, options={
+            "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "preset": preset, "dt": dt,
+            "reset": reset, "seed": seed})
+    folder = None
+    if out is not None:
+        folder = Path(out)
+        write_bundle(folder, compressed, integer, report, target)
+    return Deployment(network, compressed, integer, fit, report, folder)
+
+
+def write_bundle(
+    folder: Path, compressed: Compressed, integer: IntegerNetwork, report: Report, target: str | Path
+) -> None:
+    """Everything needed to run, check and run again; in place whole or not at all."""
+    with bundle.written(folder) as made:
+        backend("nir").write(compressed.network, made / bundle.MODEL, metadata=quantization_facts(compressed))
+        integer_file.save(integer, made / bundle.INTEGER)
+        (made / bundle.PROFILE).write_text(profile_text(target), encoding="utf-8")
+        (made / bundle.REPORT).write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
+        for name in compressed.profile.emits:
+            emits = backend(name)
+            if hasattr(emits, "emit"):
+                emits.emit(integer, made / name)
+
+
+def quantization_facts(compressed: Compressed) -> dict[str, dict[str, Any]]:
+    """What a reader needs to get the chip's integers back from the weights: by node of weights."""
+    facts: dict[str, dict[str, Any]] = {}
+    for connection in compressed.integer.synapses:
+        layer = compressed.layers.get(connection.name)
+        if layer is not None:
+            facts[connection.name] = {
+                "quant_weight_int": layer.m, "quant_weight_scale": np.asarray(layer.step, dtype=np.float64).reshape(-1),
+                "quant_bits": layer.bits, "quant_sign_mode": connection.sign, "quant_exponent": connection.exponent,
+                "quant_target": compressed.profile.name}
+    return facts
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples calibrated. source: where they came from; synthetic when there was no data.
+    indices: into the data, None for synthetic ones."""
+
+    source: str
+    samples: int
+    synthetic: bool
+    indices: tuple[int, ...] | None
+
+
+def _data(
+    network: Network, data: str | Path | SpikeData | None, seed: int
+) -> tuple[SpikeData | None, np.ndarray, Split]:
+    """The data, the calibration samples drawn from it, and how they were drawn."""
+    shape = _input_shape(network)
+    if data is None:
+        spikes = poisson(shape, POISSON_SAMPLES, POISSON_STEPS, POISSON_RATE, seed).spikes
+        note = (f"synthetic Poisson spikes, {POISSON_RATE} per input and step, {POISSON_SAMPLES} samples of "
+                f"{POISSON_STEPS} steps")
+        return None, spikes, Split(note, len(spikes), True, None)
+    given = data if isinstance(data, SpikeData) else load_spikes(data, shape)
+    count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
+    chosen = np.sort(np.random.default_rng(seed).permutation(given.samples)[:count])
+    return given, given.spikes[chosen], Split(given.name, count, False, tuple(int(k) for k in chosen))
+
+
+def _input_shape(network: Network) -> tuple[int, ...]:
+    node = network.nodes[network.input]
+    assert isinstance(node, Input)
+    return node.shape
+
+
+def _graded(spikes: np.ndarray) -> bool:
+    """Whether an input sends more than plain spikes."""
+    return bool(spikes.dtype != np.bool_ and (spikes.max(initial=0) > 1 or spikes.min(initial=0) < 0))
+
+
+def _refuse_unwritable(profile: Profile, integer: IntegerNetwork) -> None:
+    """Asks every back end of the target, before the long part of the work, whether it can express the network."""
+    problems = [
+        problem for name in profile.emits if hasattr(backend(name), "refusals")
+        for problem in backend(name).refusals(integer)]
+    if problems:
+        raise Refused(problems)

@@ -1,0 +1,193 @@
+"""The report of a deployment: one data structure, of which JSON and tables are views."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..chip.fit import Fit
+from ..chip.integer import IntegerNetwork
+from ..chip.profile import Profile
+from ..network.connections import connections
+from ..network.graph import Network
+from ..pipeline import Compressed
+from ..simulation.emulator import Overflow
+from .energy import Energy, energy
+from .operations import Operations, neuron_updates, operations, total
+from .verify import Change, Run
+
+if TYPE_CHECKING:
+    from ..deployment import Split
+
+SCHEMA = "neurocompress.report/1"
+
+
+@dataclass(frozen=True, eq=False)
+class LayerReport:
+    """One population with the weights into it. Sparsities are shares of zero weights; rates are spikes per neuron and
+    step; operations are per sample, summed over the connections into it; error as in CompressedLayer."""
+
+    population: str
+    layers: tuple[str, ...]
+    neurons: int
+    parameters: int
+    bits: int
+    sparsity_before: float
+    sparsity: float
+    memory_float32: int
+    memory: int
+    cores: int
+    rate_before: float
+    rate: float
+    dead_before: int
+    dead: int
+    sops_before: Operations
+    sops: Operations
+    neuron_updates: int
+    van_rossum: float
+    mismatches: int
+    scale_share: float | None
+    violations: float | None
+    u_wrapped: int
+    v_clipped: int
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """accuracy: by engine, percent of all labelled samples; held_out: of those that did not calibrate; agreement:
+    percent of samples classified as the float network does. None where there are no labels."""
+
+    model: str
+    target: str
+    options: Mapping[str, Any]
+    conventions: Mapping[str, Any]
+    samples: int
+    steps: int
+    calibration: Split
+    accuracy: dict[str, float] | None
+    held_out: dict[str, float] | None
+    agreement: dict[str, float]
+    layers: tuple[LayerReport, ...]
+    fit: Fit
+    energy_before: Energy
+    energy: Energy
+    assumptions: tuple[str, ...]
+    latency: dict[str, int]
+
+    @property
+    def gates_passed(self) -> bool:
+        """No register wrapped: what the chip computes is what the network means."""
+        return not any(layer.u_wrapped for layer in self.layers)
+
+    @property
+    def totals(self) -> dict[str, float]:
+        parts = self.layers
+        after, before = total(x.sops for x in parts), total(x.sops_before for x in parts)
+        return {
+            "neurons": sum(x.neurons for x in parts), "parameters": sum(x.parameters for x in parts),
+            "memory_float32": sum(x.memory_float32 for x in parts), "memory": sum(x.memory for x in parts),
+            "cores": sum(x.cores for x in parts), "neuron_updates": sum(x.neuron_updates for x in parts),
+            "sops_effective_before": before.sops_effective, "sops_effective": after.sops_effective,
+            "sops_unmasked": after.sops_unmasked, "sops_dense": after.sops_dense,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for report.json and --json."""
+        return {
+            "schema": SCHEMA, "version": __version__, "python": platform.python_version(),
+            "model": self.model, "target": self.target, "options": dict(self.options),
+            "conventions": dict(self.conventions), "samples": self.samples, "steps": self.steps,
+            "calibration": asdict(self.calibration), "accuracy": self.accuracy, "accuracy_held_out": self.held_out,
+            "agreement_with_float": self.agreement, "gates_passed": self.gates_passed,
+            "layers": [_layer(x) for x in self.layers], "totals": self.totals, "fit": self.fit.to_dict(),
+            "energy_before": _energy(self.energy_before), "energy": _energy(self.energy),
+            "assumptions": list(self.assumptions), "latency_steps": self.latency,
+        }
+
+
+def _operations(found: Operations) -> dict[str, float]:
+    return {"ac": found.ac, "mac": found.mac, "sops_effective": found.sops_effective,
+            "sops_unmasked": found.sops_unmasked, "sops_dense": found.sops_dense}
+
+
+def _layer(layer: LayerReport) -> dict[str, Any]:
+    plain = {k: v for k, v in vars(layer).items() if k not in ("sops", "sops_before")}
+    return plain | {"layers": list(layer.layers), "operations": _operations(layer.sops),
+                    "operations_before": _operations(layer.sops_before)}
+
+
+def _energy(found: Energy) -> dict[str, Any]:
+    return asdict(found)
+
+
+def _percent(right: np.ndarray) -> float:
+    return 100.0 * float(np.mean(right)) if len(right) else float("nan")
+
+
+def make_report(
+    *, model: str, profile: Profile, network: Network, compressed: Compressed, integer: IntegerNetwork, fit: Fit,
+    runs: dict[str, Run], changes: dict[tuple[str, str], tuple[Change, ...]], overflow: dict[str, Overflow],
+    labels: np.ndarray | None, calibration: Split, options: Mapping[str, Any],
+) -> Report:
+    """Gathers what the stages found."""
+    before_of = {c.name: c for c in connections(compressed.original)}
+    after_of = connections(compressed.network)
+    source = runs["emulated"].activities[network.input]
+    samples, steps = source.samples, source.steps
+    fit_rows = {row.population: row for row in fit.rows}
+    compared = {c.population: c for c in changes["float", "emulated"]}
+    layers = []
+    for p in compressed.network.populations:
+        into = [c for c in after_of if c.target == p]
+        names = tuple(c.name for c in into)
+        found = [compressed.layers[n] for n in names if n in compressed.layers]
+        row, change = fit_rows[p], compared[p]
+        weights = np.concatenate([np.asarray(compressed.original.nodes[n].weight).ravel()  # type: ignore[union-attr]
+                                  for n in names if n in compressed.layers] or [np.ones(1)])
+        integers = np.concatenate([layer.m.ravel() for layer in found] or [np.ones(1)])
+        layers.append(LayerReport(
+            p, names, row.neurons, row.parameters, row.bits, float(np.mean(weights == 0)),
+            float(np.mean(integers == 0)), row.memory_float32, row.memory, row.cores,
+            change.rate_before, change.rate_after, change.dead_before, change.dead_after,
+            total(operations(before_of[c.name], runs["float"].activities[c.source]) for c in into),
+            total(operations(c, runs["emulated"].activities[c.source]) for c in into),
+            neuron_updates(row.neurons, steps), change.van_rossum, change.mismatches,
+            found[0].scale_share if found else None, found[0].violations if found else None,
+            overflow[p].u_wrapped, overflow[p].v_clipped))
+    accuracy = held_out = None
+    if labels is not None:
+        accuracy = {name: _percent(run.classes == labels) for name, run in runs.items()}
+        rest = np.setdiff1d(np.arange(len(labels)), np.array(calibration.indices or (), dtype=int))
+        if len(rest):
+            held_out = {name: _percent(run.classes[rest] == labels[rest]) for name, run in runs.items()}
+    agreement = {name: _percent(run.classes == runs["float"].classes) for name, run in runs.items() if name != "float"}
+    section = profile.energy.model_dump()
+    updates = sum(x.neuron_updates for x in layers)
+    return Report(
+        model, profile.name, options, network.conventions.to_dict(), samples, steps, calibration, accuracy, held_out,
+        agreement, tuple(layers), fit,
+        energy(section, total(x.sops_before for x in layers), updates),
+        energy(section, total(x.sops for x in layers), updates),
+        (*compressed.network.notes, *compressed.notes, *integer.notes, *_said(calibration, layers)),
+        {p.name: p.latency for p in integer.populations})
+
+
+def _said(calibration: Split, layers: list[LayerReport]) -> tuple[str, ...]:
+    """Fallbacks and losses that a reader must not have to look for."""
+    said = []
+    if calibration.synthetic:
+        said.append(f"CALIBRATED ON {calibration.source.upper()}: no accuracy is reported; give --data")
+    for layer in layers:
+        if layer.u_wrapped:
+            said.append(f"'{layer.population}': synaptic current wrapped {layer.u_wrapped} times on the chip")
+        if layer.v_clipped:
+            said.append(f"'{layer.population}': membrane potential was clipped {layer.v_clipped} times on the chip")
+        if layer.dead > layer.dead_before:
+            said.append(f"'{layer.population}': {layer.dead - layer.dead_before} neurons fell silent "
+                        f"({layer.dead} of {layer.neurons} never spiked)")
+    return tuple(said)

@@ -1,0 +1,122 @@
+"""What compression and the chip's arithmetic change: the same samples through every form of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..chip.integer import IntegerNetwork
+from ..network.graph import Network
+from ..simulation.emulator import Overflow, emulate
+from ..simulation.float import simulate
+from .distance import earth_movers, van_rossum
+from .operations import Activity, activity
+
+#: Spikes of all populations that are held at once, in bytes.
+CHUNK_BYTES = 256 * 2**20
+#: Time constant in steps of the Van Rossum kernel with which spike trains are compared.
+VAN_ROSSUM_TAU = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One form of a network over all samples. scores: (samples, classes), outputs summed over time.
+    activities: by population, the input included."""
+
+    scores: np.ndarray
+    activities: dict[str, Activity]
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Predicted class of each sample: the output that summed highest (the first of equals)."""
+        found: np.ndarray = self.scores.argmax(axis=1)
+        return found
+
+
+@dataclass(frozen=True)
+class Change:
+    """One population before and after. rates in spikes per neuron and step; van_rossum is the mean distance
+    per neuron and sample (kernel of VAN_ROSSUM_TAU steps); earth_movers compares the distributions of rates."""
+
+    population: str
+    rate_before: float
+    rate_after: float
+    dead_before: int
+    dead_after: int
+    van_rossum: float
+    earth_movers: float
+    mismatches: int
+
+
+Engine = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def float_engine(network: Network, device: str = "cpu") -> Engine:
+    """All populations' outputs of a float network for a chunk of samples."""
+    names = network.populations
+    return lambda spikes: simulate(network, spikes, names, device=device)
+
+
+def emulator_engine(network: IntegerNetwork, overflow: dict[str, Overflow], device: str = "cpu") -> Engine:
+    """All populations' spikes of an integer network; `overflow` is added to."""
+    names = [p.name for p in network.populations]
+
+    def run(spikes: np.ndarray) -> dict[str, np.ndarray]:
+        found = emulate(network, spikes, names, device=device)
+        for name, more in found.overflow.items():
+            total = overflow.setdefault(name, Overflow())
+            total.u_wrapped += more.u_wrapped
+            total.v_clipped += more.v_clipped
+        return found.spikes | {"output": found.spikes[network.output]}
+
+    return run
+
+
+def chunks(spikes: np.ndarray, neurons: int) -> Iterator[slice]:
+    """Slices of samples whose spikes of `neurons` neurons stay below CHUNK_BYTES, four bytes each."""
+    size = max(1, CHUNK_BYTES // (4 * max(1, neurons) * max(1, spikes.shape[1])))
+    for start in range(0, len(spikes), size):
+        yield slice(start, min(start + size, len(spikes)))
+
+
+def verify(
+    engines: dict[str, Engine], pairs: tuple[tuple[str, str], ...], spikes: np.ndarray, populations: dict[str, int],
+    input_name: str, progress: Callable[[int], None] | None = None,
+) -> tuple[dict[str, Run], dict[tuple[str, str], tuple[Change, ...]]]:
+    """Runs every engine over spikes (samples, timesteps, *input shape), chunk by chunk.
+
+    pairs: engines whose populations are compared. populations: name -> neurons of those to compare.
+    progress is told the samples done.
+    """
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in engines}
+    seen: dict[str, dict[str, Activity]] = {name: {} for name in engines}
+    distances: dict[tuple[str, str, str], float] = {}
+    mismatches: dict[tuple[str, str, str], int] = {}
+    for part in chunks(spikes, sum(populations.values()) * len(engines)):
+        given = activity(spikes[part])
+        outputs = {name: run(spikes[part]) for name, run in engines.items()}
+        for name, found in outputs.items():
+            output = found["output"]
+            scores[name].append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64))
+            for population, more in {input_name: given, **{p: activity(found[p]) for p in populations}}.items():
+                seen[name][population] = seen[name][population] + more if population in seen[name] else more
+        for a, b in pairs:
+            for p in populations:
+                x, y = outputs[a][p], outputs[b][p]
+                key = (a, b, p)
+                distances[key] = distances.get(key, 0.0) + float(van_rossum(x, y, VAN_ROSSUM_TAU).sum())
+                mismatches[key] = mismatches.get(key, 0) + int(np.count_nonzero(x != y))
+        if progress:
+            progress(part.stop)
+    runs = {name: Run(np.concatenate(scores[name]), seen[name]) for name in engines}
+    changes = {
+        (a, b): tuple(
+            Change(p, before.firing_rate, after.firing_rate, before.dead, after.dead,
+                   distances[a, b, p] / (n * len(spikes)), earth_movers(before.rates, after.rates), mismatches[a, b, p])
+            for p, n in populations.items()
+            for before, after in [(runs[a].activities[p], runs[b].activities[p])])
+        for a, b in pairs
+    }
+    return runs, changes
