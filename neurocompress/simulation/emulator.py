@@ -23,6 +23,8 @@ from .float import in_turn
 BLOCK_BYTES = 32 * 2**20
 #: Integers up to here are exact in float32, whose matrix products are the fastest there are.
 EXACT_FLOAT32 = 2**24
+#: Deliveries below this may be summed over many connections and shifted without leaving int32.
+INT32_INPUT = 2**20
 #: Entries up to which a sparse connection is multiplied as a dense matrix, which is faster.
 DENSE_MAX = 2**24
 
@@ -148,6 +150,8 @@ class _Runner:
                 part = x if mask is None else x * mask.reshape(s.source_shape).to(x.dtype)
                 if lag < steps:
                     y = apply(part[: steps - lag].flatten(0, 1))
+                    if y.dtype != total.dtype:
+                        total = total.to(torch.int64)
                     total[lag:] += y.reshape(steps - lag, batch, *population.shape)
         return total
 
@@ -175,7 +179,7 @@ def _delivered(apply: Callable[[Tensor], Tensor], lags: Lags, source: Tensor, t:
 
 def _trace(neurons: Neurons, steps: int) -> tuple[Tensor, Tensor]:
     shape = (steps, *neurons.v.shape)
-    return torch.zeros(shape, dtype=torch.int32), torch.zeros(shape, dtype=torch.int32)
+    return torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
 
 
 def deliver(s: Synapses, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -192,7 +196,9 @@ def deliver(s: Synapses, device: torch.device) -> Callable[[Tensor], Tensor]:
         else:
             peak = int(x.abs().max()) if x.numel() else 0
         exact = torch.float32 if bound * peak < EXACT_FLOAT32 else torch.float64
-        whole = linear(x.to(exact)).round().to(torch.int32)
+        y = linear(x.to(exact))
+        largest = float(y.abs().max()) * 2.0 ** max(s.exponent, 0) if y.numel() else 0.0
+        whole = y.round().to(torch.int32 if largest < INT32_INPUT else torch.int64)
         return whole << s.exponent if s.exponent > 0 else whole >> -s.exponent
 
     return apply
@@ -269,7 +275,7 @@ class Neurons:
         low, high = int(v.min()), int(v.max())
         if high > end or low < -end:
             self.clipped += int((v.abs() > end).sum())
-            v = v.clamp(-end, end)
+            v = v.clamp(-end, end).to(torch.int32)
         if not p.spiking:
             self.v = v if self.floor is None else torch.maximum(v, self.floor)
             v = self.v

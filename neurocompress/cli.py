@@ -1,0 +1,291 @@
+"""The command line: arguments -> a verb -> a table, or one JSON object on stdout.
+
+Exit status: 0 done / fits, 1 does not fit or a gate failed, 2 bad usage or bad input, 3 a bug of ours.
+torch and rich are imported only where a verb needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import Problem, Refused
+
+#: Version of what --json prints; it grows by keys, and a changed meaning gets a new number.
+SCHEMA = "neurocompress/1"
+DONE, FAILED, BAD_INPUT, BUG = 0, 1, 2, 3
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="neurocompress")
+def cli() -> None:
+    """From a trained spiking network to a neuromorphic chip: compress, check the fit, emulate, emit."""
+
+
+def option(*names: str, **more: Any) -> Callable[[Any], Any]:
+    return click.option(*names, **more)
+
+
+TARGET = option("--target", required=True, metavar="NAME", help="Chip (see `neurocompress targets`) or a profile.yaml.")
+DATA = option("--data", type=click.Path(path_type=Path), metavar="FILE", help=".npz with `spikes` (and `labels`).")
+BITS = option("--bits", type=int, metavar="N", help="Stored bits per weight; the chip's default without it.")
+SPARSITY = option("--sparsity", type=float, metavar="S", help="Share of weights to set to zero, 0 to 1.")
+PRESET = option("--preset", metavar="P", help="Platform whose reading of the file to take, e.g. snntorch, sinabs.")
+DT = option("--dt", type=float, metavar="X", help="Seconds per time step.")
+RESET = option("--reset", type=click.Choice(["zero", "subtract"]), help="What a spike does to the membrane.")
+JSON = option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
+MODEL = click.argument("model", type=click.Path(path_type=Path))
+
+
+@cli.command()
+@MODEL
+@TARGET
+@DATA
+@option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the bundle [default: MODEL-TARGET].")
+@option("--method", default=None, metavar="M", help="sbc, gptq or rtn [default: sbc].")
+@BITS
+@SPARSITY
+@PRESET
+@DT
+@RESET
+@option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
+@JSON
+def deploy(model: Path, target: str, data: Path | None, out: Path | None, method: str | None, bits: int | None,
+           sparsity: float | None, preset: str | None, dt: float | None, reset: str | None, seed: int,
+           as_json: bool) -> int:
+    """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
+    from .deployment import deploy as run
+    from .report import tables
+
+    folder = out or Path(f"{model.stem}-{Path(target).stem}")
+    with tables.progress(as_json) as told:
+        made = run(model, target, data=data, out=folder, method=method or "sbc", bits=bits, sparsity=sparsity or 0.0,
+                   preset=preset, dt=dt, reset=reset, seed=seed, progress=told)
+    if as_json:
+        emit("deploy", {"bundle": str(folder), "passed": made.passed, **made.report.to_dict()})
+    else:
+        tables.deployment(made.report, folder)
+    return DONE if made.passed else FAILED
+
+
+@cli.command()
+@MODEL
+@TARGET
+@BITS
+@SPARSITY
+@JSON
+def check(model: Path, target: str, bits: int | None, sparsity: float | None, as_json: bool) -> int:
+    """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
+    from .verbs import check as run
+
+    fit = run(model, target, bits=bits, sparsity=sparsity)
+    if as_json:
+        emit("check", fit.to_dict())
+    else:
+        from .report import tables
+
+        tables.fit(fit)
+    return DONE if fit.fits else FAILED
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_OR_BUNDLE")
+@option("--data", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".npz with `spikes`.")
+@option("--engine", type=click.Choice(["float", "emulator", "lava"]), default="float", show_default=True)
+@PRESET
+@DT
+@RESET
+@option("--record", multiple=True, metavar="NODE ...", help="Nodes to write besides the output; several names may follow.")
+@option("--out", type=click.Path(path_type=Path), metavar="FILE.npz", help="Writes output and recorded nodes.")
+@JSON
+def simulate(model: Path, data: Path, engine: str, preset: str | None, dt: float | None, reset: str | None,
+             record: tuple[str, ...], out: Path | None, as_json: bool) -> int:
+    """Run a model, or a deployed bundle, over recorded spikes."""
+    from .report import tables
+    from .verbs import simulate as run
+
+    with tables.progress(as_json) as told:
+        found = run(model, data, engine=engine, preset=preset, dt=dt, reset=reset, record=record, progress=told)
+    if out is not None:
+        from .data.arrays import save_arrays
+
+        save_arrays(out, found.arrays)
+    if as_json:
+        emit("simulate", tables.simulation_data(found, out))
+    else:
+        tables.simulation(found, out)
+    return FAILED if found.mismatches and any(found.mismatches.values()) else DONE
+
+
+@cli.command()
+@MODEL
+@PRESET
+@DT
+@RESET
+@JSON
+def inspect(model: Path, preset: str | None, dt: float | None, reset: str | None, as_json: bool) -> int:
+    """Nodes, shapes, parameters and neuron models of MODEL, and what was assumed and why."""
+    from .report.inspect import inspect_network
+    from .verbs import load
+
+    found = inspect_network(load(model, preset=preset, dt=dt, reset=reset))
+    if as_json:
+        emit("inspect", found)
+    else:
+        from .report import tables
+
+        tables.inspection(found, model)
+    return DONE
+
+
+@cli.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@option("--data", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".npz with `spikes`.")
+@JSON
+def compare(a: Path, b: Path, data: Path, as_json: bool) -> int:
+    """Two models or bundles on the same data: accuracy, distances per layer, rates, dead neurons."""
+    from .report import tables
+    from .verbs import compare as run
+
+    with tables.progress(as_json) as told:
+        found = run(a, b, data, progress=told)
+    if as_json:
+        emit("compare", tables.comparison_data(found))
+    else:
+        tables.comparison(found)
+    return DONE
+
+
+@cli.command()
+@click.argument("name", required=False)
+@JSON
+def targets(name: str | None, as_json: bool) -> int:
+    """The chips, or one chip's limits with their sources."""
+    from .chip.profile import describe, load_profile, profile_names
+
+    if name is None:
+        found = [load_profile(n) for n in profile_names()]
+        rows = [{"name": p.name, "title": p.title, "vendor": p.vendor, "year": p.year, "emits": p.emits} for p in found]
+        if as_json:
+            emit("targets", {"targets": rows})
+        else:
+            from .report import tables
+
+            tables.target_list(rows)
+        return DONE
+    profile = load_profile(name)
+    if as_json:
+        emit("targets", {"name": profile.name, "title": profile.title, "limits": describe(profile)})
+    else:
+        from .report import tables
+
+        tables.target(profile, describe(profile))
+    return DONE
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@option("--dt", type=float, required=True, metavar="X", help="Seconds per time step.")
+@option("--steps", type=int, required=True, metavar="N", help="Time steps per recording.")
+@option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.npz")
+@option("--shape", default="2,34,34", metavar="C,H,W", show_default=True, help="Channels, height, width of the sensor.")
+@option("--limit", type=int, metavar="N", help="Only the first N recordings.")
+@option("--binary", is_flag=True, help="At most one spike per pixel and step.")
+@JSON
+def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: int | None, binary: bool,
+           as_json: bool) -> int:
+    """Turn event recordings (.bin, .bs2, .npz, a folder of them) into spikes of FILE.npz."""
+    from .data.events import events_to_spikes
+
+    sizes = tuple(int(part) for part in shape.split(",")) if shape.replace(",", "").isdigit() else ()
+    if len(sizes) != 3:
+        raise Refused(Problem(f"--shape is '{shape}'", fix="Give three numbers: channels,height,width"))
+    found = events_to_spikes(source, dt, steps, sizes, limit, binary)
+    found.save(out)
+    facts = {"out": str(out), "samples": found.samples, "steps": found.steps, "input_shape": list(found.input_shape),
+             "labels": found.labels is not None, "source": found.name}
+    if as_json:
+        emit("events", facts)
+    else:
+        click.echo(f"{out}: {found.samples} samples of {found.steps} steps, {found.name}")
+    return DONE
+
+
+def emit(verb: str, data: dict[str, Any]) -> None:
+    """One versioned JSON object on stdout."""
+    click.echo(json.dumps({"schema": SCHEMA, "verb": verb, **data}, default=_plain, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (Path, frozenset, set)):
+        return str(value) if isinstance(value, Path) else sorted(value)
+    raise TypeError(f"{type(value).__name__} in JSON")
+
+
+def spread_record(arguments: list[str]) -> list[str]:
+    """`--record A B C` as `--record A --record B --record C`, which is what click understands."""
+    spread: list[str] = []
+    names: list[str] | None = None
+    for argument in arguments:
+        if argument == "--record":
+            names = []
+        elif argument.startswith("-"):
+            names = None
+            spread.append(argument)
+        elif names is not None:
+            names.append(argument)
+            spread += ["--record", argument]
+        else:
+            spread.append(argument)
+    return spread
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: maps what happened to an exit status."""
+    given = spread_record(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        status = cli(args=given, prog_name="neurocompress", standalone_mode=False)
+    except Refused as error:
+        status = _refused(error, as_json)
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.ClickException as error:
+        status = _refused(Refused(Problem(error.format_message(), fix="See `neurocompress --help`")), as_json)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        status = 130
+    except MemoryError:
+        status = _refused(Refused(Problem("not enough memory", fix="Give fewer samples or a smaller network")), as_json)
+    except BrokenPipeError:
+        status = DONE
+    except Exception as error:
+        import traceback
+
+        if as_json:
+            emit("error", {"status": BUG, "bug": f"{type(error).__name__}: {error}"})
+        click.echo("".join(traceback.format_exception(error)), err=True)
+        click.echo("This is a bug of neurocompress: please report the lines above and the command.", err=True)
+        status = BUG
+    sys.exit(status if isinstance(status, int) else DONE)
+
+
+def _refused(error: Refused, as_json: bool) -> int:
+    for problem in error.problems:
+        click.echo(f"error: {problem}", err=True)
+    if as_json:
+        emit("error", {"status": BAD_INPUT, "problems": [vars(p) for p in error.problems]})
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    main()

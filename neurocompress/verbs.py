@@ -1,0 +1,205 @@
+"""The verbs beside `deploy`: load, check, compress, simulate, compare. Each returns data; printing is the CLI's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import bundle
+from .chip.fit import Fit, check_fit
+from .chip.profile import load_profile
+from .errors import Problem, Refused, refuse
+from .frontends import nir as nir_file
+from .network.graph import Network
+
+if TYPE_CHECKING:
+    from .data.spikes import SpikeData
+    from .pipeline import Compressed
+    from .report.verify import Change, Run
+    from .simulation.emulator import Overflow
+
+ENGINES = ("float", "emulator", "lava")
+
+Progress = Callable[[str, int, int], None]
+
+
+def load(
+    model: str | Path, *, preset: str | None = None, dt: float | None = None, reset: str | None = None
+) -> Network:
+    """A network from a NIR file, or from a bundle (its compressed model). Raises `Refused`."""
+    path = Path(model)
+    if path.is_dir():
+        path = bundle.require(path, bundle.MODEL)
+    return nir_file.read(path, preset=preset, dt=dt, reset=reset)
+
+
+def check(
+    model: str | Path, target: str | Path, *, bits: int | None = None, sparsity: float | None = None
+) -> Fit:
+    """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read."""
+    return check_fit(load(model), load_profile(target), bits, sparsity)
+
+
+def compress(
+    model: str | Path | Network, target: str | Path, spikes: np.ndarray | None, *,
+    method: str = "sbc", bits: int | None = None, sparsity: float = 0.0, seed: int = 0,
+) -> Compressed:
+    """A network on a chip's grid; see `pipeline.compress_for`."""
+    from .pipeline import compress_for
+
+    network = model if isinstance(model, Network) else load(model)
+    return compress_for(network, load_profile(target), spikes, method=method, bits=bits, sparsity=sparsity, seed=seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """arrays: "output" and every recorded node, (samples, timesteps, *shape). accuracy: percent, None without labels.
+    overflow: of the emulator, by population. mismatches: Lava against the emulator, by population, when Lava ran.
+    seconds_per_step: of Lava."""
+
+    engine: str
+    arrays: dict[str, np.ndarray]
+    classes: np.ndarray
+    accuracy: float | None
+    overflow: dict[str, Overflow]
+    mismatches: dict[str, int] | None
+    seconds_per_step: float | None
+    notes: tuple[str, ...]
+
+
+def simulate(
+    model: str | Path, data: str | Path | SpikeData, *, engine: str = "float", preset: str | None = None,
+    dt: float | None = None, reset: str | None = None, record: Iterable[str] = (), progress: Progress | None = None,
+    timeout_s: float = 3600.0,
+) -> Simulation:
+    """Runs a network, or a bundle, over spikes (samples, timesteps, *input shape).
+
+    engine: "float" (a model or the compressed model of a bundle), "emulator" or "lava" (a bundle).
+    timeout_s: limit on a Lava run. Raises `Refused` for bad input or when Lava can't be run.
+    """
+    from .data.spikes import load_spikes
+
+    if engine not in ENGINES:
+        raise refuse(f"unknown engine '{engine}'", fix=f"Engines: {', '.join(ENGINES)}")
+    path, names = Path(model), tuple(record)
+    tell = progress or (lambda stage, done, total: None)
+    if engine != "float" and not bundle.is_bundle(path):
+        raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=str(path),
+                     fix="Run `neurocompress deploy MODEL --target NAME --out DIR` first and give DIR")
+    if engine != "float" and (preset or dt is not None or reset):
+        raise refuse(f"a bundle's conventions are fixed; engine '{engine}' takes no --preset, --dt or --reset",
+                     fix="Leave them out, or deploy again with them")
+    if engine == "float":
+        from .simulation.float import check_record
+        from .simulation.float import simulate as simulate_float
+
+        network = load(path, preset=preset, dt=dt, reset=reset)
+        check_record(network, names)
+        given = data if not isinstance(data, (str, Path)) else load_spikes(data, network.shapes[network.input])
+        arrays = simulate_float(network, given.spikes, names,
+                                progress=lambda done: tell("simulating", done, given.samples))
+        return _simulation("float", arrays, given, notes=network.notes)
+    return _simulate_chip(path, data, engine, names, tell, timeout_s)
+
+
+def _simulate_chip(  # type: ignore[no-untyped-def]
+    path: Path, data, engine: str, names: tuple[str, ...], tell: Progress, timeout_s: float
+) -> Simulation:
+    from .backends import backend
+    from .chip import integer_file
+    from .data.spikes import load_spikes
+    from .simulation.emulator import emulate
+
+    network = integer_file.load(bundle.require(path, bundle.INTEGER))
+    given = data if not isinstance(data, (str, Path)) else load_spikes(data, network.input_shape)
+    emulated = emulate(network, given.spikes, names, progress=lambda done: tell("emulating", done, given.samples))
+    arrays = {name: emulated.spikes[name] for name in names} | {"output": emulated.spikes[network.output]}
+    if engine == "emulator":
+        return _simulation("emulator", arrays, given, emulated.overflow, notes=network.notes)
+    tell("running Lava", 0, 0)
+    run = backend("lava").run(bundle.require(path, "lava"), given.spikes, names, timeout_s=timeout_s)
+    lava = {name: run.spikes[name] for name in names} | {"output": run.spikes[network.output]}
+    mismatches = {name: int(np.count_nonzero(lava[name] != arrays[name])) for name in lava}
+    return _simulation("lava", lava, given, emulated.overflow, mismatches, run.seconds_per_step, network.notes)
+
+
+def _simulation(  # type: ignore[no-untyped-def]
+    engine: str, arrays: dict[str, np.ndarray], given: SpikeData, overflow=None, mismatches=None,
+    seconds_per_step=None, notes: tuple[str, ...] = (),
+) -> Simulation:
+    output = arrays["output"]
+    scores = output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64)
+    classes = scores.argmax(axis=1)
+    accuracy = None if given.labels is None else 100.0 * float(np.mean(classes == given.labels))
+    return Simulation(engine, arrays, classes, accuracy, overflow or {}, mismatches, seconds_per_step, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two networks on the same data. accuracy: percent of A and B, None without labels. agreement: percent of samples
+    given the same class. populations: those that both have."""
+
+    a: str
+    b: str
+    samples: int
+    accuracy: tuple[float, float] | None
+    agreement: float
+    populations: tuple[Change, ...]
+    runs: tuple[Run, Run]
+    notes: tuple[str, ...]
+
+
+def compare(
+    a: str | Path, b: str | Path, data: str | Path | SpikeData, *, progress: Progress | None = None
+) -> Comparison:
+    """A model (float simulator) or bundle (emulator) against another, over the same spikes. Raises `Refused`."""
+    from .data.spikes import load_spikes
+    from .report.verify import verify
+
+    first, second = _runnable(Path(a)), _runnable(Path(b))
+    if first.shapes[first.input] != second.shapes[second.input]:
+        raise Refused(Problem(
+            f"A takes inputs of shape {first.shapes[first.input]}, B of {second.shapes[second.input]}",
+            fix="Compare networks for the same data"))
+    given = data if not isinstance(data, (str, Path)) else load_spikes(data, first.shapes[first.input])
+    both = {n: int(np.prod(s)) for n, s in first.shapes.items()
+            if n in first.names and n in second.names and second.shapes[n] == s}
+    runs, changes = verify(
+        {"a": first.engine, "b": second.engine}, (("a", "b"),), given.spikes, both, first.input,
+        progress=lambda done: progress("comparing", done, given.samples) if progress else None)
+    accuracy = None
+    if given.labels is not None:
+        accuracy = tuple(100.0 * float(np.mean(runs[k].classes == given.labels)) for k in "ab")
+    agreement = 100.0 * float(np.mean(runs["a"].classes == runs["b"].classes))
+    return Comparison(str(a), str(b), given.samples, accuracy, agreement, changes["a", "b"],  # type: ignore[arg-type]
+                      (runs["a"], runs["b"]), (*first.notes, *second.notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Runnable:
+    engine: Any
+    names: frozenset[str]
+    shapes: dict[str, tuple[int, ...]]
+    input: str
+    notes: tuple[str, ...]
+
+
+def _runnable(path: Path) -> _Runnable:
+    """A bundle as its emulator, a model as its float simulation."""
+    from .report.verify import emulator_engine, float_engine
+
+    if bundle.is_bundle(path):
+        from .chip import integer_file
+
+        integer = integer_file.load(bundle.require(path, bundle.INTEGER))
+        shapes = {p.name: p.shape for p in integer.populations} | {integer.input: integer.input_shape}
+        names = frozenset(p.name for p in integer.populations)
+        return _Runnable(emulator_engine(integer, {}), names, shapes, integer.input,
+                         (f"{path}: emulated in the chip's integers",))
+    network = load(path)
+    return _Runnable(float_engine(network), frozenset(network.populations), network.shapes, network.input,
+                     (f"{path}: simulated in floating point", *network.notes))
