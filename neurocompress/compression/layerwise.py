@@ -7,7 +7,8 @@ threshold, so errors of different neurons weigh as much as they matter. Which st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,9 @@ SEARCH = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.42, 0.35)
 
 #: Scales, best first, that are refined until one keeps every calibration spike.
 REFINED = 4
+#: Ends of the grid that are refined after that, for layers of up to FINE_MAX calibration inputs.
+FINE = tuple(1.04 - 0.01 * k for k in range(20))
+FINE_MAX = 2**16
 #: Violation in thresholds, over all neurons and calibration steps, above which other scales are not tried.
 HOPELESS = 1.0
 
@@ -109,8 +113,8 @@ def _population(  # type: ignore[no-untyped-def]
     hessians = None if calibration is None else calibration.hessians
 
     factors = {g: _factors(hessians[g]) for g in members} if hessians is not None and method != "rtn" else {}
-    tried: list[_Trial] = []
-    for share in SEARCH if method != "rtn" else (1.0,):
+
+    def trial(share: float) -> _Trial:
         steps = fit(population, {n: ends[n] * share / m_max for n in layers}, sizes)
         integers: dict[str, np.ndarray] = {}
         error = 0.0
@@ -118,13 +122,17 @@ def _population(  # type: ignore[no-untyped-def]
             found, lost = _group(group, nodes, weights, masks, steps, m_max, hessians, factors.get(group), method)
             integers |= found
             error += lost
-        tried.append(_Trial(error, share, steps, integers))
-    tried.sort(key=lambda trial: trial.error)
+        return _Trial(error, share, steps, integers)
+
+    tried = sorted((trial(share) for share in (SEARCH if method != "rtn" else (1.0,))), key=lambda t: t.error)
     best, shift, violations = tried[0], None, None
     behaviour = calibration.behaviours.get(population) if calibration is not None and method == "sbc" else None
     if behaviour is not None:
+        small = behaviour.x.size <= FINE_MAX
+        more = (trial(share) for share in FINE) if small else ()
         best, shift, violations = _refined(
-            network, population, members[0], behaviour, weights, masks, m_max, row_gains, decays[population], tried)
+            network, members[0], behaviour, weights, masks, m_max, row_gains, decays[population],
+            itertools.chain(tried[:REFINED], more))
     fit(population, {n: ends[n] * best.share / m_max for n in layers}, sizes)  # the last word is the chosen one
     biases = {name: node.bias for name, node in nodes.items()}
     if shift is not None and np.any(shift):
@@ -152,13 +160,13 @@ class _Trial:
 
 
 def _refined(  # type: ignore[no-untyped-def]
-    network, population, layers, behaviour, weights, masks, m_max, row_gains, decay: Decay, tried: list[_Trial]
+    network, layers, behaviour, weights, masks, m_max, row_gains, decay: Decay, tried: Iterable[_Trial]
 ) -> tuple[_Trial, Array, float]:
     """The trials, best first, until one can be moved to where every calibration spike stays."""
     constant = sum(
         (network.nodes[n].bias * row_gains[n] for n in layers if network.nodes[n].bias is not None),
         np.zeros(behaviour.spikes.shape[2]))
-    node, rule = network.nodes[population], network.conventions
+    node, rule = network.nodes[population_of(network, layers[0])], network.conventions
     step = discretize(node, rule)
     leak = np.broadcast_to(step.leak / threshold_of(step), constant.shape)
     target = Target(behaviour.x, behaviour.spikes, constant, leak, decay, rule.reset,
@@ -167,14 +175,14 @@ def _refined(  # type: ignore[no-untyped-def]
     biased = any(network.nodes[n].bias is not None for n in layers)
     mask = None if masks[layers[0]] is None else np.concatenate([masks[n] for n in layers], axis=1)
     found: tuple[_Trial, Array, float] | None = None
-    for trial in tried[:REFINED]:
+    for trial in tried:
         m = np.concatenate([trial.integers[n] for n in layers], axis=1)
         wide = [np.broadcast_to(np.asarray(trial.steps[n]).reshape(-1, 1), weights[n].shape) for n in layers]
         m, shift, left = refine(target, weight, m, np.concatenate(wide, axis=1), m_max, mask, biased)
         parts = np.split(m, np.cumsum([weights[n].shape[1] for n in layers])[:-1], axis=1)
         if found is None or left < found[2]:
             found = _Trial(trial.error, trial.share, trial.steps, dict(zip(layers, parts, strict=True))), shift, left
-        if left == 0.0 or left > HOPELESS:
+        if found[2] == 0.0 or found[2] > HOPELESS:
             break
     assert found is not None
     return found

@@ -19,7 +19,7 @@ MARGIN = 0.002
 #: Features of one neuron over all time steps, in numbers; larger layers are left as they are.
 FEATURES_MAX = 2**22
 #: Numbers looked at in the search for one population and one scale, shared out among its neurons, and for one neuron.
-EFFORT, EFFORT_NEURON = 2**28, 2**24
+EFFORT, EFFORT_NEURON = 2**28, 2**22
 
 
 @dataclass(frozen=True)
