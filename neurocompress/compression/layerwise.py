@@ -31,9 +31,8 @@ SEARCH = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.42, 0.35)
 
 #: Scales, best first, that are refined until one keeps every calibration spike.
 REFINED = 4
-#: Ends of the grid that are refined after that, for layers of up to FINE_MAX calibration inputs.
+#: Ends of the grid that are refined after that.
 FINE = tuple(1.04 - 0.01 * k for k in range(20))
-FINE_MAX = 2**16
 #: Violation in thresholds, over all neurons and calibration steps, above which other scales are not tried.
 HOPELESS = 1.0
 
@@ -128,8 +127,7 @@ def _population(  # type: ignore[no-untyped-def]
     best, shift, violations = tried[0], None, None
     behaviour = calibration.behaviours.get(population) if calibration is not None and method == "sbc" else None
     if behaviour is not None:
-        small = behaviour.x.size <= FINE_MAX
-        more = (trial(share) for share in FINE) if small else ()
+        more = (trial(share) for share in FINE)
         best, shift, violations = _refined(
             network, members[0], behaviour, weights, masks, m_max, row_gains, decays[population],
             itertools.chain(tried[:REFINED], more))
@@ -178,7 +176,8 @@ def _refined(  # type: ignore[no-untyped-def]
     for trial in tried:
         m = np.concatenate([trial.integers[n] for n in layers], axis=1)
         wide = [np.broadcast_to(np.asarray(trial.steps[n]).reshape(-1, 1), weights[n].shape) for n in layers]
-        m, shift, left = refine(target, weight, m, np.concatenate(wide, axis=1), m_max, mask, biased)
+        m, shift, left = refine(target, weight, m, np.concatenate(wide, axis=1), m_max, mask, biased,
+                                np.inf if found is None else found[2])
         parts = np.split(m, np.cumsum([weights[n].shape[1] for n in layers])[:-1], axis=1)
         if found is None or left < found[2]:
             found = _Trial(trial.error, trial.share, trial.steps, dict(zip(layers, parts, strict=True))), shift, left

@@ -17,9 +17,9 @@ from ..network.nodes import Array
 #: Distance from the threshold, in thresholds, that every time step should keep: chip arithmetic rounds.
 MARGIN = 0.002
 #: Features of one neuron over all time steps, in numbers; larger layers are left as they are.
-FEATURES_MAX = 2**22
+FEATURES_MAX = 2**17
 #: Numbers looked at in the search for one population and one scale, shared out among its neurons, and for one neuron.
-EFFORT, EFFORT_NEURON = 2**28, 2**22
+EFFORT, EFFORT_NEURON = 2**30, 2**24
 
 
 @dataclass(frozen=True)
@@ -171,12 +171,13 @@ class _Search:
 
 def refine(
     target: Target, weight: np.ndarray, m: np.ndarray, step: np.ndarray, m_max: int, mask: np.ndarray | None,
-    biased: bool,
+    biased: bool, limit: float = np.inf,
 ) -> tuple[np.ndarray, Array, float]:
     """All neurons of a population: integers (n, d), change of each constant input (n,), violation left.
 
     weight, m, step, mask: (n, d), in threshold units; biased: the constant inputs may be corrected as well, in
-    fractions of a step (a bias is stored finer than a weight).
+    fractions of a step (a bias is stored finer than a weight). limit: a violation that is of no use; the search ends
+    when it is reached.
     """
     n, d = m.shape
     result, shift, left = m.copy(), np.zeros(n), 0.0
@@ -195,4 +196,6 @@ def refine(
         result[j], left = found[:d], left + violated
         if biased:
             shift[j] = float((found * steps)[d:].sum())
+        if left >= limit:
+            break
     return result, shift, left
