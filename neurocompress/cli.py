@@ -6,7 +6,9 @@ torch and rich are imported only where a verb needs them.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +18,11 @@ import click
 
 from . import __version__
 from .errors import Problem, Refused
+from .plain import printable, to_json
 
 #: Version of what --json prints; it grows by keys, and a changed meaning gets a new number.
 SCHEMA = "neurocompress/1"
-DONE, FAILED, BAD_INPUT, BUG = 0, 1, 2, 3
+DONE, FAILED, BAD_INPUT, BUG, STOPPED = 0, 1, 2, 3, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,13 +65,15 @@ def deploy(model: Path, target: str, data: Path | None, out: Path | None, method
     """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
     from .deployment import deploy as run
     from .report import tables
+    from .report.progress import progress
 
     folder = out or Path(f"{model.stem}-{Path(target).stem}")
-    with tables.progress(as_json) as told:
+    with progress(as_json) as told:
         made = run(model, target, data=data, out=folder, method=method or "sbc", bits=bits, sparsity=sparsity or 0.0,
                    preset=preset, dt=dt, reset=reset, seed=seed, progress=told)
     if as_json:
-        emit("deploy", {"bundle": str(folder), "passed": made.passed, **made.report.to_dict()})
+        found = made.report.to_dict()
+        emit("deploy", {"report_schema": found.pop("schema"), "bundle": folder, "passed": made.passed, **found})
     else:
         tables.deployment(made.report, folder)
     return DONE if made.passed else FAILED
@@ -101,25 +106,27 @@ def check(model: Path, target: str, bits: int | None, sparsity: float | None, as
 @PRESET
 @DT
 @RESET
-@option("--record", multiple=True, metavar="NODE ...", help="Nodes to write besides the output; several names may follow.")
+@option("--record", multiple=True, metavar="NODE ...", help="Nodes to write besides the output.")
 @option("--out", type=click.Path(path_type=Path), metavar="FILE.npz", help="Writes output and recorded nodes.")
 @JSON
 def simulate(model: Path, data: Path, engine: str, preset: str | None, dt: float | None, reset: str | None,
              record: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """Run a model, or a deployed bundle, over recorded spikes."""
-    from .report import tables
+    from .data.arrays import save_arrays, writable
+    from .report import runs
+    from .report.progress import progress
     from .verbs import simulate as run
 
-    with tables.progress(as_json) as told:
+    if out is not None:
+        writable(out)
+    with progress(as_json) as told:
         found = run(model, data, engine=engine, preset=preset, dt=dt, reset=reset, record=record, progress=told)
     if out is not None:
-        from .data.arrays import save_arrays
-
         save_arrays(out, found.arrays)
     if as_json:
-        emit("simulate", tables.simulation_data(found, out))
+        emit("simulate", runs.simulation_data(found, out))
     else:
-        tables.simulation(found, out)
+        runs.simulation(found, out)
     return FAILED if found.mismatches and any(found.mismatches.values()) else DONE
 
 
@@ -151,15 +158,16 @@ def inspect(model: Path, preset: str | None, dt: float | None, reset: str | None
 @JSON
 def compare(a: Path, b: Path, data: Path, as_json: bool) -> int:
     """Two models or bundles on the same data: accuracy, distances per layer, rates, dead neurons."""
-    from .report import tables
+    from .report import runs
+    from .report.progress import progress
     from .verbs import compare as run
 
-    with tables.progress(as_json) as told:
+    with progress(as_json) as told:
         found = run(a, b, data, progress=told)
     if as_json:
-        emit("compare", tables.comparison_data(found))
+        emit("compare", runs.comparison_data(found))
     else:
-        tables.comparison(found)
+        runs.comparison(found)
     return DONE
 
 
@@ -186,7 +194,7 @@ def targets(name: str | None, as_json: bool) -> int:
     else:
         from .report import tables
 
-        tables.target(profile, describe(profile))
+        tables.target(profile)
     return DONE
 
 
@@ -220,60 +228,88 @@ def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: in
 
 def emit(verb: str, data: dict[str, Any]) -> None:
     """One versioned JSON object on stdout."""
-    click.echo(json.dumps({"schema": SCHEMA, "verb": verb, **data}, default=_plain, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, (Path, frozenset, set)):
-        return str(value) if isinstance(value, Path) else sorted(value)
-    raise TypeError(f"{type(value).__name__} in JSON")
+    click.echo(to_json({"schema": SCHEMA, "verb": verb, **data}))
 
 
 def spread_record(arguments: list[str]) -> list[str]:
-    """`--record A B C` as `--record A --record B --record C`, which is what click understands."""
-    spread: list[str] = []
-    names: list[str] | None = None
-    for argument in arguments:
-        if argument == "--record":
-            names = []
-        elif argument.startswith("-"):
-            names = None
-            spread.append(argument)
-        elif names is not None:
-            names.append(argument)
-            spread += ["--record", argument]
+    """`simulate --record A B C` as `--record=A --record=B --record=C`, which is what click understands.
+
+    A model that follows the names is one of them until the end shows that no other is there: then the last name of
+    the last `--record` with more than one is the model. Raises `Refused` for a `--record` without a name.
+    """
+    if next((a for a in arguments if not a.startswith("-")), "") != "simulate":
+        return arguments
+    takes_value = {name for p in simulate.params if isinstance(p, click.Option) and not p.is_flag for name in p.opts}
+    rest: list[str] = []
+    groups: list[list[str]] = []
+    positional = -1  # the verb itself is none
+    waiting, naming = False, False
+    for place, argument in enumerate(arguments):
+        if waiting:  # the value of an option, whatever it looks like
+            waiting = False
+        elif argument == "--":
+            rest += arguments[place:]
+            positional += len(arguments) - place - 1
+            break
+        elif argument == "--record":
+            naming = True
+            groups.append([])
+            continue
+        elif argument.startswith("-") and argument != "-":
+            naming, waiting = False, argument in takes_value
+        elif naming:
+            groups[-1].append(argument)
+            continue
         else:
-            spread.append(argument)
-    return spread
+            positional += 1
+        rest.append(argument)
+    if not all(groups):
+        raise Refused(Problem("--record names no node", fix="Name nodes; `neurocompress inspect` lists them"))
+    several = [names for names in groups if len(names) > 1]
+    model = [several[-1].pop()] if several and positional == 0 else []
+    verb = rest.index("simulate") + 1
+    return [*rest[:verb], *(f"--record={name}" for names in groups for name in names), *model, *rest[verb:]]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: maps what happened to an exit status."""
-    given = spread_record(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
+    if arguments is None:  # a process of its own: a polite kill cleans up like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign shows '?', not a traceback
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        status = cli(args=given, prog_name="neurocompress", standalone_mode=False)
+        status = cli(args=spread_record(given), prog_name="neurocompress", standalone_mode=False)
+        sys.stdout.flush()
     except Refused as error:
         status = _refused(error, as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = BAD_INPUT
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
         status = _refused(Refused(Problem(error.format_message(), fix="See `neurocompress --help`")), as_json)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
-        status = 130
+        status = STOPPED
     except MemoryError:
         status = _refused(Refused(Problem("not enough memory", fix="Give fewer samples or a smaller network")), as_json)
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = DONE
+    except OSError as error:
+        problem = Problem(error.strerror or str(error), file=str(error.filename or ""),
+                          fix="Check the path, its permissions and the space that is left")
+        status = _refused(Refused(problem), as_json)
     except Exception as error:
         import traceback
 
         if as_json:
             emit("error", {"status": BUG, "bug": f"{type(error).__name__}: {error}"})
-        click.echo("".join(traceback.format_exception(error)), err=True)
+        click.echo(printable("".join(traceback.format_exception(error))), err=True)
         click.echo("This is a bug of neurocompress: please report the lines above and the command.", err=True)
         status = BUG
     sys.exit(status if isinstance(status, int) else DONE)
@@ -281,7 +317,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _refused(error: Refused, as_json: bool) -> int:
     for problem in error.problems:
-        click.echo(f"error: {problem}", err=True)
+        click.echo(f"error: {printable(str(problem))}", err=True)
     if as_json:
         emit("error", {"status": BAD_INPUT, "problems": [vars(p) for p in error.problems]})
     return BAD_INPUT

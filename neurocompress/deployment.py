@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, bundle
+from . import bundle
 from .backends import backend
 from .chip import integer_file
 from .chip.fit import Fit, check_fit
@@ -22,6 +21,7 @@ from .frontends import nir as nir_file
 from .network.graph import Network
 from .network.nodes import Input
 from .pipeline import Compressed, compress_for
+from .plain import to_json
 from .report.report import Report, make_report
 from .report.verify import Change, Run, emulator_engine, float_engine, verify
 from .simulation.emulator import Overflow
@@ -114,7 +114,7 @@ def write_bundle(
         backend("nir").write(compressed.network, made / bundle.MODEL, metadata=quantization_facts(compressed))
         integer_file.save(integer, made / bundle.INTEGER)
         (made / bundle.PROFILE).write_text(profile_text(target), encoding="utf-8")
-        (made / bundle.REPORT).write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
+        (made / bundle.REPORT).write_text(to_json(report.to_dict(), indent=1), encoding="utf-8")
         for name in compressed.profile.emits:
             emits = backend(name)
             if hasattr(emits, "emit"):

@@ -105,6 +105,14 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str) -> np.nd
         raise refuse(f"it is damaged ({error})", where=where, file=file, fix="Write the file again") from error
 
 
+def writable(path: str | Path) -> None:
+    """Raises `Refused` at once, before any work, when no file can be written at `path`."""
+    folder = Path(path).parent
+    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise refuse("it can not be written", file=str(path),
+                     fix="Name a file in a folder that exists and that you may write")
+
+
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed .npz in one step: the file appears whole under its name, or not at all.
 

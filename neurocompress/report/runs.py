@@ -1,0 +1,110 @@
+"""Simulations and comparisons for people and for JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .figures import change, count, percent, rate, share
+from .tables import console, notes, table
+from .verify import VAN_ROSSUM_TAU
+
+if TYPE_CHECKING:
+    from ..verbs import Comparison, Simulation
+
+#: Classes of this many samples are printed; all of them are in the JSON.
+SHOWN = 20
+
+
+def simulation_data(found: Simulation, out: Path | None) -> dict[str, Any]:
+    """What a run gave, for JSON. firing_rates: mean value per neuron and step of the output and recorded nodes."""
+    output = found.arrays["output"]
+    return {
+        "engine": found.engine, "samples": output.shape[0], "steps": output.shape[1], "accuracy": found.accuracy,
+        "classes": found.classes, "firing_rates": _rates(found),
+        "overflow": {name: dict(vars(o)) for name, o in found.overflow.items()},
+        "lava_mismatches": found.mismatches, "seconds_per_step": found.seconds_per_step,
+        "notes": found.notes, "out": out,
+    }
+
+
+def _rates(found: Simulation) -> dict[str, float]:
+    """Share of neurons and steps with a spike (of a readout that never spikes: with a value other than 0)."""
+    return {name: float(np.count_nonzero(values)) / max(1, values.size) for name, values in found.arrays.items()}
+
+
+def simulation(found: Simulation, out: Path | None) -> None:
+    """What a run gave, for people."""
+    to = console()
+    samples, steps = found.arrays["output"].shape[:2]
+    to.print(f"{found.engine}: {samples} samples of {steps} steps, "
+             + ("no labels, so no accuracy" if found.accuracy is None else f"accuracy {percent(found.accuracy)}"),
+             style="bold")
+    more = f" and {samples - SHOWN} more" if samples > SHOWN else ""
+    to.print(f"classes: {' '.join(map(str, found.classes[:SHOWN]))}{more}")
+    to.print()
+    rows = []
+    for name, value in _rates(found).items():
+        row = [name, _shape(found.arrays[name]), rate(value)]
+        if found.mismatches is not None:
+            row.append(count(found.mismatches[name]))
+        rows.append(row)
+    columns = ["node", "shape", "spikes per neuron and step"]
+    table(to, "Output and recorded nodes",
+          columns + (["Lava differs from the emulator"] if found.mismatches is not None else []), rows, left=2)
+    if found.mismatches is not None:
+        wrong = sum(found.mismatches.values())
+        to.print("Lava and the emulator agree on every value" if not wrong
+                 else f"LAVA AND THE EMULATOR DIFFER in {count(wrong)} values: please report this",
+                 style="bold green" if not wrong else "bold red")
+    if found.seconds_per_step is not None:
+        to.print(f"Lava took {1e3 * found.seconds_per_step:.3g} ms per time step")
+    lost = {name: o for name, o in found.overflow.items() if o.u_wrapped or o.v_clipped}
+    notes(to, "Registers met their end", (
+        f"{name}: current wrapped {count(o.u_wrapped)} times, potential clipped {count(o.v_clipped)} times"
+        for name, o in lost.items()), style="bold red")
+    notes(to, "Assumed", found.notes)
+    if out is not None:
+        to.print(f"Written: {out}", style="bold")
+
+
+def _shape(values: np.ndarray) -> str:
+    return " x ".join(map(str, values.shape[2:]))
+
+
+def comparison_data(found: Comparison) -> dict[str, Any]:
+    """What two networks have in common, for JSON; units as in `Change`."""
+    return {
+        "a": found.a, "b": found.b, "samples": found.samples,
+        "accuracy": None if found.accuracy is None else dict(zip("ab", found.accuracy, strict=True)),
+        "agreement": found.agreement, "van_rossum_tau_steps": VAN_ROSSUM_TAU,
+        "populations": [{
+            "population": c.population, "rate": {"a": c.rate_before, "b": c.rate_after},
+            "dead": {"a": c.dead_before, "b": c.dead_after}, "van_rossum": c.van_rossum,
+            "earth_movers": c.earth_movers, "mismatches": c.mismatches} for c in found.populations],
+        "notes": found.notes,
+    }
+
+
+def comparison(found: Comparison) -> None:
+    """What two networks have in common, for people."""
+    to = console()
+    accuracy = found.accuracy or (None, None)
+    table(to, f"{found.samples} samples, {percent(found.agreement)} of them given the same class",
+          ("", "network", "accuracy"), [("A", found.a, percent(accuracy[0])), ("B", found.b, percent(accuracy[1]))],
+          left=2)
+    if found.accuracy is None:
+        to.print("No accuracy: the data holds no labels.", style="yellow")
+    run = found.runs[0]
+    places = {c.population: run.activities[c.population].events.size * found.samples * next(
+        iter(run.activities.values())).steps for c in found.populations}
+    table(to, f"Populations that both have, A → B (Van Rossum: mean per neuron, tau {VAN_ROSSUM_TAU:g} steps)", (
+        "population", "spikes per neuron\nand step", "never spiked", "spikes that differ", "Van Rossum\ndistance",
+        "earth mover's\ndistance of rates"),
+          [(c.population, change(rate(c.rate_before), rate(c.rate_after)),
+            change(count(c.dead_before), count(c.dead_after)),
+            f"{count(c.mismatches)} ({share(c.mismatches / max(1, places[c.population]))})", f"{c.van_rossum:.3g}",
+            f"{c.earth_movers:.3g}") for c in found.populations])
+    notes(to, "Assumed", found.notes)

@@ -1,0 +1,242 @@
+"""What people read: every result of a verb as tables on stdout. JSON is the other view of the same data."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..chip.fit import Fit
+from ..chip.schema import Profile, entries
+from ..plain import printable
+from .figures import amount, change, count, joules, percent, rate, share, size
+
+if TYPE_CHECKING:
+    from .energy import Energy
+    from .report import Report
+
+#: Columns of a line where the terminal does not say (a pipe, a file).
+WIDTH = 100
+#: Columns that the first column of a table gets before it wraps.
+NAME_WIDTH = 34
+#: How the kinds of limits read.
+KINDS = "wall: no way around it; budget: more cores or chips help; advice: no limit"
+
+
+def console() -> Console:
+    """A console for stdout as it is now."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, markup=False, emoji=False, width=WIDTH if piped else None)
+
+
+def table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1,
+          total: Sequence[str] | None = None) -> None:
+    """Prints a table; the first `left` columns hold text, the rest numbers; `total` is a last row of its own."""
+    listed = [[printable(cell) for cell in row] for row in rows]
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+    for k, name in enumerate(columns):
+        longest = max((len(row[k]) for row in listed), default=0)
+        made.add_column(name, justify="left" if k < left else "right", overflow="fold",
+                        min_width=min(longest, NAME_WIDTH) if k == 0 else None)
+    for k, row in enumerate(listed):
+        made.add_row(*map(Text, row), end_section=total is not None and k == len(listed) - 1)
+    if total is not None:
+        made.add_row(*(Text(cell, style="bold") for cell in total))
+    out.print(Text(title, style="bold"))
+    out.print(made)
+    out.print()
+
+
+def notes(out: Console, title: str, sentences: Iterable[str], style: str = "") -> None:
+    """Prints sentences one below the other; nothing when there are none."""
+    listed = list(dict.fromkeys(sentences))
+    if not listed:
+        return
+    out.print(Text(title, style="bold"))
+    made = Table.grid(padding=(0, 1))
+    for sentence in listed:
+        loud = style or ("bold yellow" if sentence.startswith("CALIBRATED ON") else "")
+        made.add_row(" -", Text(printable(sentence), style=loud))
+    out.print(made)
+    out.print()
+
+
+def deployment(report: Report, folder: Path) -> None:
+    """What a deployment costs and loses, and where it lies."""
+    out = console()
+    _verdict(out, report.fit)
+    wrapped = [layer.population for layer in report.layers if layer.u_wrapped]
+    if wrapped:
+        out.print(Text(printable(f"GATE FAILED: registers wrapped in {', '.join(wrapped)}: the chip does not compute "
+                                 "what the network means"), style="bold red"))
+    out.print()
+    _accuracy(out, report)
+    sums = report.totals
+    shared = [c.cores for c in report.layers]
+    table(out, "What it takes", ("population", "weights", "neurons", "parameters", "bits", "zeros", "float32 → chip",
+                                 "cores"),
+          [(x.population, ", ".join(x.layers), count(x.neurons), count(x.parameters), str(x.bits),
+            change(share(x.sparsity_before), share(x.sparsity)), f"{size(x.memory_float32)} → {size(x.memory)}",
+            count(x.cores)) for x in report.layers], left=2,
+          total=("total", "", count(sums["neurons"]), count(sums["parameters"]), "", "",
+                 f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sum(shared))))
+    places = report.samples * report.steps
+    table(out, "What it does: float → on the chip", ("population", "spikes per neuron\nand step", "never spiked",
+                                                     "spikes that differ", "Van Rossum\ndistance"),
+          [(x.population, change(rate(x.rate_before), rate(x.rate)), change(count(x.dead_before), count(x.dead)),
+            f"{count(x.mismatches)} ({share(x.mismatches / max(1, x.neurons * places))})", f"{x.van_rossum:.3g}")
+           for x in report.layers])
+    table(out, f"Operations per sample of {report.steps} steps", (
+        "population", "effective SOPs\nfloat → chip", "zero weights\ncounted", "dense", "neuron updates"),
+          [(x.population, change(count(x.sops_before.sops_effective), count(x.sops.sops_effective)),
+            count(x.sops.sops_unmasked), count(x.sops.sops_dense), count(x.neuron_updates)) for x in report.layers],
+          total=("total", change(count(sums["sops_effective_before"]), count(sums["sops_effective"])),
+                 count(sums["sops_unmasked"]), count(sums["sops_dense"]), count(sums["neuron_updates"])))
+    _energy(out, report.energy_before, report.energy)
+    notes(out, "Assumed, folded or lost", report.assumptions)
+    _limits(out, report.fit)
+    out.print(Text(f"Bundle: {printable(str(folder))}", style="bold"))
+
+
+def _accuracy(out: Console, report: Report) -> None:
+    source = report.calibration
+    how = (f"{report.samples} samples of {report.steps} steps; {source.samples} of them calibrated"
+           if not source.synthetic else source.source)
+    if source.synthetic:
+        out.print(Text(f"NO DATA: calibrated on {source.source}. No accuracy is reported; give --data.",
+                       style="bold yellow"))
+    elif report.accuracy is None:
+        out.print(Text("No accuracy: the data holds no labels.", style="yellow"))
+    rows = []
+    for name in ("float", "compressed", "emulated"):
+        scores = [percent(found.get(name)) if found else "–" for found in (report.accuracy, report.held_out)]
+        rows.append((name, *scores, percent(report.agreement.get(name)) if name != "float" else ""))
+    table(out, f"Accuracy ({how})",
+          ("network", "all samples", "held out", "same class as float"), rows)
+
+
+def _energy(out: Console, before: Energy, after: Energy) -> None:
+    lines = [f"conditions: {after.conditions}"]
+    if after.low is None or after.high is None:
+        lines.insert(0, f"{after.label} for {' and '.join(after.missing)}, so no energy is given")
+    else:
+        spread = [joules(e.low or 0.0) if e.low == e.high else f"{joules(e.low or 0.0)} to {joules(e.high or 0.0)}"
+                  for e in (before, after)]
+        lines.insert(0, f"{change(*spread)} ({after.label})")
+    lines += [f"{count(term.count)} {term.what}; {'; '.join(term.figures)}" for term in after.terms if term.low is not None]
+    notes(out, "Energy per sample", lines)
+
+
+def fit(found: Fit) -> None:
+    """Whether a network fits, layer by layer, and what to change when it does not."""
+    out = console()
+    _verdict(out, found)
+    out.print()
+    shown = [name for name in ("memory", "neurons", "axons_in", "axons_out") if name in found.utilization]
+    sums = found.totals
+    table(out, "Layers", ("layer", "population", "neurons", "synapses", "bits", "float32 → chip", "cores",
+                          *(f"{name.replace('_', ' ')}\nof a core" for name in shown)),
+          [(row.layer, row.population, count(row.neurons), count(row.synapses), str(row.bits),
+            f"{size(row.memory_float32)} → {size(row.memory)}", count(row.cores),
+            *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown))
+           for row in found.rows], left=2,
+          total=("total", "", count(sums["neurons"]), count(sums["synapses"]), "",
+                 f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sums["cores"]),
+                 *(share(found.utilization[name]) for name in shown)))
+    _limits(out, found)
+    notes(out, "Notes", found.notes)
+
+
+def _verdict(out: Console, found: Fit) -> None:
+    style = {"fits": "bold green", "does not fit": "bold red"}.get(found.verdict, "bold yellow")
+    available = f"{count(found.cores_available)} cores" if found.cores_available else "an unknown number of cores"
+    chips = f"{found.chips} chip" + ("s" if found.chips > 1 else "")
+    out.print(Text(f"{found.title}: {found.verdict.upper()}", style=style)
+              + Text(f"   {count(found.cores)} of {available} on {chips}", style=""))
+
+
+def _limits(out: Console, found: Fit) -> None:
+    """Broken rules, worst first, each with what to do; then the limits that nobody published."""
+    for v in found.violations:
+        out.print(Text(printable(f"{v.code} {v.layer}: {v.resource}"), style="bold red"))
+        facts = f"needs {amount(v.needed, v.unit)}, has {amount(v.available, v.unit)}, {amount(v.excess, v.unit)} over"
+        out.print(Padding(Text(facts), (0, 0, 0, 2), expand=False))
+        if v.fix:
+            freed = f" (frees {size(v.frees)})" if v.frees else ""
+            out.print(Padding(Text(printable(f"fix: {v.fix}{freed}"), style="green"), (0, 0, 0, 2), expand=False))
+    if found.violations:
+        out.print()
+    notes(out, "Unchecked limits", (f"{u.code} {u.resource}: {u.reason}" for u in found.unchecked))
+
+
+def inspection(found: dict[str, Any], model: Path) -> None:
+    """What `inspect_network` found."""
+    out = console()
+    out.print(Text(printable(str(model)), style="bold") + Text(
+        f"   {count(found['neurons'])} neurons, {count(found['parameters'])} parameters, "
+        f"input {_shape(found['input_shape'])}, output {_shape(found['output_shape'])}"))
+    out.print()
+    table(out, "Nodes", ("node", "kind", "from", "shape", "values", "parameters"),
+          [(n["name"], n["kind"], ", ".join(n["inputs"]), _shape(n["output_shape"]), _values(n["values"]),
+            count(n["parameters"]) if n["parameters"] else "") for n in found["nodes"]], left=5)
+    notes(out, "Feedback (arrives one step later)", (f"{a} → {b}" for a, b in found["feedback"]))
+    notes(out, "Read as", found["notes"])
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _values(values: dict[str, Any]) -> str:
+    parts = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            parts.append(f"{name} {value['min']:.4g} to {value['max']:.4g}")
+        elif isinstance(value, list):
+            parts.append(f"{name} {_shape(value) if not value or not isinstance(value[0], list) else value}")
+        elif isinstance(value, bool):
+            parts.append(name if value else f"no {name}")
+        else:
+            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(parts)
+
+
+def target_list(rows: list[dict[str, Any]]) -> None:
+    """The chips."""
+    table(console(), "Targets (neurocompress targets NAME shows a chip's limits)",
+          ("name", "chip", "vendor", "year", "writes"),
+          [(r["name"], r["title"], r["vendor"], str(r["year"]), ", ".join(r["emits"])) for r in rows], left=5)
+
+
+def target(profile: Profile) -> None:
+    """One chip's limits, each with its source; sources that several share are written out below."""
+    out = console()
+    facts = list(entries(profile))
+    out.print(KINDS)
+    out.print()
+    table(out, f"{profile.title} ({profile.vendor}, {profile.year})",
+          ("limit", "value", "kind", "confidence", "source"),
+          [(key, _fact(entry.value, getattr(entry, "unit", None)), entry.kind, entry.confidence,
+            entry.source + (f" ({entry.note})" if entry.note else "")) for key, entry in facts], left=5)
+    notes(out, "Energy was measured under these conditions", (profile.energy.conditions,))
+    notes(out, "Sources", (f"@{key}: {text}" for key, text in profile.sources.items()))
+
+
+def _fact(value: Any, unit: str | None) -> str:
+    if value is None:
+        return "not public"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {v}" for k, v in value.items())
+    if isinstance(value, list):
+        shown = ", ".join(map(str, value))
+    else:
+        shown = f"{value:,}" if type(value) is int else str(value)
+    return f"{shown} {unit}" if unit else shown
