@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Columns of a line where the terminal does not say (a pipe, a file).
 WIDTH = 100
-#: Columns that the first column of a table gets before it wraps.
+#: Names up to this length are never wrapped.
 NAME_WIDTH = 34
 #: How the kinds of limits read.
 KINDS = "wall: no way around it; budget: more cores or chips help; advice: no limit"
@@ -45,7 +45,7 @@ def table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Seque
     for k, name in enumerate(columns):
         longest = max((len(row[k]) for row in listed), default=0)
         made.add_column(name, justify="left" if k < left else "right", overflow="fold",
-                        min_width=min(longest, NAME_WIDTH) if k == 0 else None)
+                        no_wrap=k == 0 and longest <= NAME_WIDTH)
     for k, row in enumerate(listed):
         made.add_row(*map(Text, row), end_section=total is not None and k == len(listed) - 1)
     if total is not None:
@@ -131,7 +131,7 @@ def _energy(out: Console, before: Energy, after: Energy) -> None:
         spread = [joules(e.low or 0.0) if e.low == e.high else f"{joules(e.low or 0.0)} to {joules(e.high or 0.0)}"
                   for e in (before, after)]
         lines.insert(0, f"{change(*spread)} ({after.label})")
-    lines += [f"{count(term.count)} {term.what}; {'; '.join(term.figures)}" for term in after.terms if term.low is not None]
+    lines += [f"{count(t.count)} {t.what}; {'; '.join(t.figures)}" for t in after.terms if t.low is not None]
     notes(out, "Energy per sample", lines)
 
 
