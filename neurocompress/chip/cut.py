@@ -14,17 +14,25 @@ import numpy as np
 
 from ..network.connections import Connection
 from ..network.nodes import Shape
-from .fan import Cut, Fan, Format, Ints, KernelFan, recast, sizes
+from .fan import Cut, Fan, Format, Ints, sizes
+from .fan_kernel import KernelFan
+from .fan_matrix import MatrixFan
 from .schema import Profile
+
+SAMPLE = 16  # of many pieces every 16th is counted first: most cuts that do not fit show it there
+SLACK = 64  # a search over many pieces stops within 1/64 of the fewest
 
 
 @dataclass(frozen=True)
 class Incoming:
     """One connection into a layer: its counter, and how its weights are stored."""
 
-    connection: Connection
     fan: Fan
     form: Format
+
+    @property
+    def connection(self) -> Connection:
+        return self.fan.connection
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,10 @@ class Cutter:
                  delay_bits: int, limits: Limits):
         kernels = [i.fan.grid for i in incoming if isinstance(i.fan, KernelFan)]
         self.grid: Shape = kernels[0] if kernels else (int(np.prod(shape)),)
-        self.incoming = tuple(replace(i, fan=recast(i.fan, i.connection, self.grid)) for i in incoming)
+        self.incoming = tuple(replace(i, fan=recast(i.fan, self.grid)) for i in incoming)
         self.per_neuron, self.neuron_bits, self.delay_bits = per_neuron, neuron_bits, delay_bits
         self.fan_in = sum(i.fan.fan_in() for i in self.incoming)
+        self.axons_out = limits.axons_out
         self.limits = self._reachable(limits)
 
     def _reachable(self, limits: Limits) -> Limits:
@@ -78,45 +87,63 @@ class Cutter:
 
     def loads(self, cut: Cut, leaving: Ints | None) -> dict[str, Ints]:
         """Every resource of every piece. leaving: (neurons,) out entries of each neuron, when known."""
+        return {**self._neurons(cut, leaving), **self._synapses(cut)}
+
+    def _neurons(self, cut: Cut, leaving: Ints | None) -> dict[str, Ints]:
         neurons = sizes(cut)
-        found = [i.fan.load(cut, i.form) for i in self.incoming]
-        zero = np.zeros(neurons.size, dtype=np.int64)
         compartments = neurons * self.per_neuron
         return {
             "neurons": neurons, "compartments": compartments, "delay_slots": compartments << self.delay_bits,
+            "axons_out": np.zeros_like(neurons) if leaving is None else per_piece(leaving, self.grid, cut),
+        }
+
+    def _synapses(self, cut: Cut, every: int = 1) -> dict[str, Ints]:
+        neurons = sizes(cut)[::every]
+        found = [i.fan.load(cut, i.form, every) for i in self.incoming]
+        zero = np.zeros_like(neurons)
+        return {
             "axons_in": sum((f.axons for f in found), zero), "synapses": sum((f.synapses for f in found), zero),
             "memory": sum((f.memory for f in found), zero) + neurons * self.neuron_bits,
             "longest": np.max([f.longest for f in found], axis=0) if found else zero,
-            "axons_out": zero if leaving is None else per_piece(leaving, self.grid, cut),
         }
 
     def excess(self, cut: Cut, leaving: Ints | None) -> float:
-        """How many times over the worst piece is (1 or less: fits)."""
-        found = self.loads(cut, leaving)
-        worst = 0.0
-        for name in ("compartments", "memory", "longest", "axons_in", "axons_out", "delay_slots"):
-            limit = getattr(self.limits, name)
-            if limit is not None:
-                most = int(found[name].max(initial=0))
-                worst = max(worst, most / limit if limit else (math.inf if most else 0.0))
-        return worst
+        """How many times over the worst piece is (1 or less: fits); of a cut that does not fit, a lower bound."""
+        over = self._excess_but_memory(cut, leaving)
+        if over <= 1 and sizes(cut).size >= 4 * SAMPLE:
+            over = max(over, self._worst(self._synapses(cut, SAMPLE)))
+        return over if over > 1 else max(over, self._worst(self._synapses(cut)))
+
+    def _excess_but_memory(self, cut: Cut, leaving: Ints | None) -> float:
+        axons = sum((i.fan.axons(cut) for i in self.incoming), np.zeros(1, dtype=np.int64))
+        return self._worst({**self._neurons(cut, leaving), "axons_in": axons})
+
+    def _worst(self, found: dict[str, Ints]) -> float:
+        limits = ((int(amounts.max(initial=0)), getattr(self.limits, name, None)) for name, amounts in found.items())
+        return max((_share(most, limit) for most, limit in limits if limit is not None), default=0.0)
 
     def best(self, leaving: Ints | None) -> Cut:
-        """The cut with the fewest pieces; of equal ones the first with the fewest tiles. leaving: as in `loads`."""
+        """The cheapest cut: cores, and the share of a core that the axons into them take from the layers before.
+
+        leaving: as in `loads`. Ties go to the fewest tiles.
+        """
         if leaving is not None and self.limits.axons_out is not None and leaving.max(initial=0) > self.limits.axons_out:
             leaving = None  # one neuron alone has too many: a rule reports it
-        best: Cut | None = None
+        best: tuple[float, Cut] | None = None
         for tiles in _tilings(self.grid):
             rest = tuple(even(n, t) for n, t in zip(self.grid[1:], tiles, strict=True))
-            least = self._fewest(rest)
-            if best is not None and least * math.prod(tiles) >= sizes(best).size:
-                continue
-            parts = self._search(rest, least, leaving, None if best is None else sizes(best).size // math.prod(tiles))
+            most = self.grid[0] if best is None else math.ceil(best[0] / math.prod(tiles)) - 1
+            parts = self._search(rest, self._fewest(rest), leaving, most)
             if parts is not None:
                 cut = (even(self.grid[0], parts), *rest)
-                if best is None or sizes(cut).size < sizes(best).size:
-                    best = cut
-        return best if best is not None else tuple(tuple(range(n + 1)) for n in self.grid)
+                cost = self._cost(cut)
+                if best is None or cost < best[0]:
+                    best = cost, cut
+        return best[1] if best is not None else tuple(tuple(range(n + 1)) for n in self.grid)
+
+    def _cost(self, cut: Cut) -> float:
+        axons = sum(int(i.fan.axons(cut).sum()) for i in self.incoming)
+        return sizes(cut).size + (axons / self.axons_out if self.axons_out else 0.0)
 
     def _fewest(self, rest: Cut) -> int:
         """The least parts of the first axis that the neurons of a piece allow."""
@@ -125,23 +152,42 @@ class Cutter:
         each = [cap // area for cap in caps if cap]  # channels to a piece
         return max((math.ceil(self.grid[0] / n) if n else self.grid[0] + 1 for n in each), default=1)
 
-    def _search(self, rest: Cut, low: int, leaving: Ints | None, most: int | None) -> int | None:
+    def _search(self, rest: Cut, low: int, leaving: Ints | None, most: int) -> int | None:
         """Fewest parts of the first axis that fit, not above `most`; None when none does."""
-        top = self.grid[0] if most is None else min(self.grid[0], most)
-        if low > top or (low < top and self.excess((even(self.grid[0], top), *rest), leaving) > 1):
+        top = min(self.grid[0], most)
+        if low > top:
+            return None
+        finest = (even(self.grid[0], top), *rest)
+        if (self.excess if top < self.grid[0] else self._excess_but_memory)(finest, leaving) > 1:
             return None
         tried, high = low - 1, low
         while (over := self.excess((even(self.grid[0], high), *rest), leaving)) > 1:
             if high == top:
                 return None
-            tried, high = high, min(top, max(high + 1, math.ceil(high * min(over, 4.0))))
-        while high - tried > 1:
+            tried, high = high, min(top, math.ceil(high * min(max(over, 1.25), 4.0)))
+        while high - tried > 1 + high // SLACK:
             middle = (tried + high) // 2
             if self.excess((even(self.grid[0], middle), *rest), leaving) <= 1:
                 high = middle
             else:
                 tried = middle
         return high
+
+
+def fan(connection: Connection) -> Fan:
+    """The counter for a connection."""
+    if connection.kernel is not None:
+        return KernelFan(connection, connection.kernel)
+    return MatrixFan(connection, (connection.n_targets,))
+
+
+def recast(found: Fan, grid: Shape) -> Fan:
+    """The same connection, cut along another grid; a convolution of another shape becomes its matrix."""
+    return found if found.grid == grid else MatrixFan(found.connection, grid)
+
+
+def _share(used: int, limit: int) -> float:
+    return used / limit if limit else (math.inf if used else 0.0)
 
 
 def _tilings(grid: Shape) -> Iterator[tuple[int, ...]]:
@@ -152,11 +198,11 @@ def _tilings(grid: Shape) -> Iterator[tuple[int, ...]]:
     h, w = grid[1:]
 
     def steps(n: int) -> list[int]:
-        return sorted({math.ceil(n / size) for size in range(1, n + 1)})
+        return sorted({math.ceil(n / 2**k) for k in range(n.bit_length() + 1)})
 
     found = [
         (a, b) for a in steps(h) for b in steps(w)
-        if (a, b) == (1, 1) or max(h / a, w / b) <= 2 * min(h / a, w / b) + 1
+        if 1 in (h, w) or (a, b) == (1, 1) or max(h / a, w / b) <= 2 * min(h / a, w / b) + 1
     ]
     yield from sorted(found, key=lambda ab: (ab[0] * ab[1], ab))
 

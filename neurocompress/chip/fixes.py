@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from .plan import Plan
-from .rules import Violation
+from .rules import RULES, Violation
 
 #: Sparsities that are tried, mildest first.
-SPARSITIES = (0.5, 0.625, 0.75, 0.8125, 0.875, 0.90625, 0.9375, 0.95, 0.96875, 0.98, 0.99, 0.995, 0.999)
+SPARSITIES = (0.5, 0.75, 0.8, 0.875, 0.9, 0.95, 0.98, 0.99, 0.999)
 #: Below this width accuracy usually falls faster than with pruning.
 MILD_BITS = 4
 
@@ -36,20 +36,21 @@ class Fixes:
         """The violation with fix, frees and apply filled in."""
         if violation.fix:
             return violation
-        whole = violation.code.startswith("NC3")
-        names = self._names(None if whole else violation.layer)
-        place = "everywhere" if whole else f"on '{violation.layer}'"
-        mild, strong = self._bits(violation, names, MILD_BITS, 99), self._bits(violation, names, 1, MILD_BITS)
-        for change in (mild, self._sparsity(violation, names), strong, self._both(violation, names)):
-            if change is not None:
-                return self._filled(violation, change, place, names)
+        names = self._names(None if _whole(violation) else violation.layer)
+        change = (
+            self._bits(violation, names, MILD_BITS, 99) or self._sparsity(violation, names)
+            or self._bits(violation, names, 1, MILD_BITS) or self._both(violation, names)
+        )
+        if change:
+            return self._filled(violation, change, names)
         chips = self._chips(violation)
         if chips is not None:
             return replace(violation, fix=f"Use {chips} chips", apply={"chips": chips})
         return replace(violation, fix=_hopeless(violation))
 
-    def _filled(self, violation: Violation, change: Mapping[str, Any], place: str, names: list[str]) -> Violation:
-        frees = self.plan.memory - self._try(change).memory
+    def _filled(self, violation: Violation, change: Mapping[str, Any], names: list[str]) -> Violation:
+        place = "everywhere" if _whole(violation) else f"on '{violation.layer}'"
+        frees = self.plan.memory - self._try(violation, change).memory
         parts = []
         if "bits" in change:
             now = sorted({self.plan.stored[n] for n in names})
@@ -58,7 +59,7 @@ class Fixes:
             parts.append(f"{next(iter(change['sparsity'].values())):.4%}".rstrip("%0").rstrip(".")
                          + f" % sparsity {place}")
         text = " and ".join(parts) + (f" frees {size(frees)}" if frees > 0 else "")
-        chips = self._chips(violation) if violation.code.startswith("NC3") else None
+        chips = self._chips(violation)
         if chips is not None:
             text += f"; or use {chips} chips"
         return replace(violation, fix=text, frees=max(frees, 0), apply=change)
@@ -72,6 +73,8 @@ class Fixes:
 
     def _bits(self, violation: Violation, names: list[str], low: int, high: int) -> Mapping[str, Any] | None:
         allowed = self.plan.profile.weights.bits.value or []
+        if "bits" not in RULES[violation.code].relief:
+            return None
         now = min((self.plan.stored[n] for n in names), default=0)
         for bits in sorted((b for b in allowed if low <= b < min(now, high)), reverse=True):
             change = {"bits": {n: bits for n in names}}
@@ -84,7 +87,7 @@ class Fixes:
         above = max((self.plan.sparsity.get(n, 0.0) for n in names), default=1.0)
         levels = [s for s in SPARSITIES if s > above]
         changes = [{**(also or {}), "sparsity": {n: s for n in names}} for s in levels]
-        if not changes or not self._passes(violation, changes[-1]):
+        if "sparsity" not in RULES[violation.code].relief or not changes or not self._passes(violation, changes[-1]):
             return None
         low, high = -1, len(changes) - 1
         while high - low > 1:
@@ -94,40 +97,47 @@ class Fixes:
 
     def _both(self, violation: Violation, names: list[str]) -> Mapping[str, Any] | None:
         allowed = [b for b in self.plan.profile.weights.bits.value or [] if b >= MILD_BITS]
-        if not allowed or not names or min(self.plan.stored[n] for n in names) <= min(allowed):
+        if not allowed or not names or "bits" not in RULES[violation.code].relief or min(self.plan.stored[n] for n in names) <= min(allowed):
             return None
         return self._sparsity(violation, names, {"bits": {n: min(allowed) for n in names}})
 
     def _chips(self, violation: Violation) -> int | None:
         per_chip = self.plan.profile.topology.cores_per_chip.value
-        if not violation.code.startswith("NC3") or not per_chip:
+        if "chips" not in RULES[violation.code].relief or not per_chip:
             return None
         chips = max(self.plan.chips + 1, math.ceil(self.plan.placement.cores / per_chip),
                     math.ceil(violation.needed / violation.available * self.plan.chips) if violation.available else 0)
         for _ in range(3):  # spikes that cross chips take more entries, which can take more cores
-            tried = self._try({"chips": chips})
+            tried = self._try(violation, {"chips": chips})
             if not _breaks(tried, violation):
                 return chips
             chips = max(chips + 1, math.ceil(tried.placement.cores / per_chip))
         return None
 
-    def _try(self, change: Mapping[str, Any]) -> Plan:
-        key = tuple(sorted((k, tuple(sorted(v.items())) if isinstance(v, Mapping) else v) for k, v in change.items()))
+    def _try(self, violation: Violation, change: Mapping[str, Any]) -> Plan:
+        only = None if _whole(violation) else violation.layer
+        key = (only, *sorted((k, tuple(sorted(v.items())) if isinstance(v, Mapping) else v) for k, v in change.items()))
         if key not in self._tried:
-            self._tried[key] = self.plan.changed(**change)
+            self._tried[key] = self.plan.changed(**change, only=only)
         return self._tried[key]
 
     def _passes(self, violation: Violation, change: Mapping[str, Any]) -> bool:
         """The rule passes, and not by spreading the network over ever more cores."""
-        tried, per_chip = self._try(change), self.plan.profile.topology.cores_per_chip.value
+        tried, per_chip = self._try(violation, change), self.plan.profile.topology.cores_per_chip.value
         room = max(self.plan.placement.cores, (per_chip or 0) * self.plan.chips)
+        if violation.code == "NC301" and tried.fewest_cores > violation.available:
+            return False
         return not _breaks(tried, violation) and tried.placement.cores <= room
 
 
+def _whole(violation: Violation) -> bool:
+    """Whether it is the whole network that breaks the rule, and not one layer."""
+    return violation.code.startswith("NC3")
+
+
 def _breaks(plan: Plan, violation: Violation) -> bool:
-    whole = violation.code.startswith("NC3")
     return any(
-        isinstance(f, Violation) and f.code == violation.code and (whole or f.layer == violation.layer)
+        isinstance(f, Violation) and f.code == violation.code and (_whole(violation) or f.layer == violation.layer)
         for f in plan.findings
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..errors import refuse
 from ..network.connections import Connection
 from ..network.nodes import Shape
 from .cut import Cutter, Incoming, Limits
-from .fan import Cut, Format, Ints, fan
+from .fan import Cut, Fan, Format, Ints
 from .memory import FORMULAS
 from .schema import Profile
 
@@ -83,13 +84,14 @@ def extra_delays(populations: Iterable[str], connections: tuple[Connection, ...]
 
 
 def place(
-    populations: dict[str, Shape], connections: tuple[Connection, ...], source: str, profile: Profile, *,
-    bits: Mapping[str, int], per_neuron: int = 1, chips: int = 1,
+    populations: dict[str, Shape], fans: tuple[Fan, ...], source: str, profile: Profile, *,
+    bits: Mapping[str, int], per_neuron: int = 1, chips: int = 1, fixed: Mapping[str, Cut] = MappingProxyType({}),
 ) -> Placement:
     """Cut every population into core-sized pieces.
 
-    populations: shapes by name in order of computation, the input left out. source: the name of the input, which
-    stays off the cores. bits: stored bits by connection name. per_neuron: compartments that a neuron takes.
+    populations: shapes by name in order of computation, the input left out. fans: one for each connection.
+    source: the name of the input, which stays off the cores. bits: stored bits by connection name.
+    per_neuron: compartments that a neuron takes. fixed: cuts that are settled already, by population.
     """
     memory = profile.memory
     if memory.formula.value is None:
@@ -97,13 +99,13 @@ def place(
                      fix="Choose another target, or name a formula in a profile of your own")
     formula, shared = FORMULAS[memory.formula.value], bool(memory.shared_kernels.value)
     neuron_bits = (memory.neuron_bits.value or 0) if memory.neuron_bits else 0
-    delays = extra_delays(populations, connections, source)
+    delays = extra_delays(populations, tuple(f.connection for f in fans), source)
     limits = Limits.of(profile)
     cutters: dict[str, Cutter] = {}
     for name, shape in populations.items():
         incoming = tuple(
-            Incoming(c, fan(c), Format(formula, bits[c.name], delays[id(c)].bit_length(), shared))
-            for c in connections if c.target == name
+            Incoming(f, Format(formula, bits[f.connection.name], delays[id(f.connection)].bit_length(), shared))
+            for f in fans if f.connection.target == name
         )
         widest = max((i.form.delay_bits for i in incoming), default=0)
         cutters[name] = Cutter(shape, incoming, per_neuron, neuron_bits, widest, limits)
@@ -124,11 +126,11 @@ def place(
                     total += reached[key] * entries
         return total
 
-    cuts: dict[str, Cut] = {}
+    cuts: dict[str, Cut] = dict(fixed)
     last: dict[str, Ints] = {}
     for _ in range(4):  # a cut adds axons to the layers before it, and with feedback to itself
         changed = False
-        for name in reversed(populations):
+        for name in (n for n in reversed(populations) if n not in fixed):
             now = leaving(name)
             if name not in last or not np.array_equal(now, last[name]):
                 cuts[name], last[name], changed = cutters[name].best(now), now, True

@@ -72,10 +72,11 @@ Check = Callable[[Case], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class Rule:
-    """code, profile field, and the function; its docstring is the text."""
+    """code, profile field, what can make it pass ("bits", "sparsity", "chips"), and the function with its text."""
 
     code: str
     field: str
+    relief: tuple[str, ...]
     check: Check
 
     @property
@@ -86,11 +87,11 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(code: str, profile_field: str) -> Callable[[Check], Check]:
+def rule(code: str, profile_field: str, *relief: str) -> Callable[[Check], Check]:
     """Register a rule under its code."""
 
     def register(check: Check) -> Check:
-        RULES[code] = Rule(code, profile_field, check)
+        RULES[code] = Rule(code, profile_field, relief, check)
         return check
 
     return register
@@ -191,7 +192,7 @@ def neurons(case: Case) -> Iterator[Finding]:
     yield from _per_core(case, "NC201", case.profile.core.neurons, "neurons per core", "compartments", "neurons")
 
 
-@rule("NC202", "core.synapse_memory")
+@rule("NC202", "core.synapse_memory", "bits", "sparsity")
 def synapse_memory(case: Case) -> Iterator[Finding]:
     """What a core stores fits its synapse memory, by the public formula that the profile names."""
     core = case.profile.core
@@ -205,7 +206,7 @@ def synapse_memory(case: Case) -> Iterator[Finding]:
             yield Violation("NC202", layer.title, "synapse memory per core", most / 8, available / 8, "bytes")
 
 
-@rule("NC203", "core.axons_in")
+@rule("NC203", "core.axons_in", "sparsity")
 def axons_in(case: Case) -> Iterator[Finding]:
     """No more axons end in a core than it has entries for; so a neuron has no more sources than that."""
     yield from _per_core(case, "NC203", case.profile.core.axons_in, "axons into a core", "axons_in", "axons")
@@ -217,7 +218,7 @@ def axons_out(case: Case) -> Iterator[Finding]:
     yield from _per_core(case, "NC204", case.profile.core.axons_out, "axons out of a core", "axons_out", "entries")
 
 
-@rule("NC205", "core.memory_per_axon")
+@rule("NC205", "core.memory_per_axon", "bits", "sparsity")
 def memory_per_axon(case: Case) -> Iterator[Finding]:
     """The list of synapses of one axon in one core is no longer than the chip can address."""
     entry = case.profile.core.memory_per_axon
@@ -231,7 +232,7 @@ def delay_slots(case: Case) -> Iterator[Finding]:
     yield from _per_core(case, "NC206", case.profile.core.delay_slots, "delay slots per core", "delay_slots", "slots")
 
 
-@rule("NC207", "core.fan_in")
+@rule("NC207", "core.fan_in", "sparsity")
 def fan_in(case: Case) -> Iterator[Finding]:
     """No neuron has more synapses than the chip can give to one neuron; more cores do not help."""
     limit, unknown = _limit("NC207", case.profile.core.fan_in, "synapses into a neuron")
@@ -257,7 +258,7 @@ def fan_out(case: Case) -> Iterator[Finding]:
             yield Violation("NC208", name, "synapses out of a neuron", int(counts.max()), limit, "synapses")
 
 
-@rule("NC301", "topology.cores_per_chip")
+@rule("NC301", "topology.cores_per_chip", "bits", "sparsity", "chips")
 def cores(case: Case) -> Iterator[Finding]:
     """All layers together take no more cores than the chips have."""
     available = _cores(case)
@@ -267,7 +268,7 @@ def cores(case: Case) -> Iterator[Finding]:
         yield Violation("NC301", _largest(case, "cores").title, "cores", case.placement.cores, available, "cores")
 
 
-@rule("NC302", "core.synapse_memory")
+@rule("NC302", "core.synapse_memory", "bits", "sparsity", "chips")
 def chip_memory(case: Case) -> Iterator[Finding]:
     """All layers together store no more than the cores of the chips can hold."""
     available, each = _cores(case), case.profile.core.memory_bits
@@ -277,7 +278,7 @@ def chip_memory(case: Case) -> Iterator[Finding]:
                         available * each / 8, "bytes")
 
 
-@rule("NC303", "core.neurons")
+@rule("NC303", "core.neurons", "chips")
 def chip_neurons(case: Case) -> Iterator[Finding]:
     """All layers together have no more neurons than the cores of the chips can compute."""
     available, each = _cores(case), case.profile.core.neurons.value
@@ -287,7 +288,7 @@ def chip_neurons(case: Case) -> Iterator[Finding]:
                         available * each, "neurons")
 
 
-@rule("NC304", "topology.synapses_per_chip")
+@rule("NC304", "topology.synapses_per_chip", "sparsity", "chips")
 def chip_synapses(case: Case) -> Iterator[Finding]:
     """All layers together have no more synapses than the chips can hold."""
     limit, unknown = _limit("NC304", case.profile.topology.synapses_per_chip, "synapses per chip")
