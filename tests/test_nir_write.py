@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
 from neurocompress.network import nodes as n
-from neurocompress.network.conventions import PRESETS, Conventions
+from neurocompress.network.conventions import PRESETS, Conventions, preset
 from neurocompress.network.graph import Network
 from neurocompress.targets.nir import write
 
@@ -138,8 +138,18 @@ def test_conventions_travel_and_the_user_goes_before_them(tmp_path: Path) -> Non
     write(dataclasses.replace(small(), conventions=conventions), tmp_path / "x.nir")
     assert read(tmp_path / "x.nir").conventions == conventions
     told = read(tmp_path / "x.nir", preset="norse", dt=1e-3)
-    assert told.conventions == dataclasses.replace(conventions, dt=1e-3)
-    assert any("Preset 'norse' was left aside" in note for note in told.notes)
+    assert told.conventions == dataclasses.replace(preset("norse"), dt=1e-3)
+    assert ("Preset 'norse', as given, overrides the conventions that the file states: decay, reset, fire, "
+            "recurrent_bias_at_start.") in told.notes
+    assert read(tmp_path / "x.nir", preset="norse").conventions.dt == 2e-3, "a preset's dt is only a default"
+    reset = read(tmp_path / "x.nir", reset="zero")
+    assert reset.conventions == dataclasses.replace(conventions, reset="zero")
+    assert "reset = zero, given by the user, where the file says subtract." in reset.notes
+
+
+def test_a_preset_that_says_what_the_file_says_overrides_nothing(tmp_path: Path) -> None:
+    write(dataclasses.replace(small(), conventions=preset("norse")), tmp_path / "x.nir")
+    assert not any("overrides" in note for note in read(tmp_path / "x.nir", preset="norse").notes)
 
 
 def test_nir_type_checks_square_and_same_padded_convolutions(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Which conventions a NIR file is run under, and why: user, file, preset, inferred, assumed, in that order."""
+"""Which conventions a NIR file is run under, and why: what the user gives, what the file says, what it
+lets infer, what is assumed, in that order. A preset is given by the user; its dt is only a default."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from .nir_nodes import NO_LEAK
 #: Where `neurocompress.targets.nir` stores them, in the metadata of the graph.
 KEY = "neurocompress_conventions"
 ASSUMED_DT = 1e-4
+#: Where such conventions come from, as notes say it.
+STORED = "from the file's metadata"
 
 Origin = tuple[float, str]
 
@@ -30,16 +33,19 @@ def settle(
     """
     problems: list[Problem] = []
     notes: list[str] = []
+    named = stored = None
     conventions, origin = Conventions(), "assumed: nothing says otherwise, NIR's own equations"
     try:
         named = preset(preset_name) if preset_name is not None else None
         stored = _stored(metadata)
-        if stored is not None:
-            conventions, origin = stored, "from the file's metadata"
-            if named is not None:
-                notes.append(f"Preset '{preset_name}' was left aside: the file says under which conventions it runs.")
-        elif named is not None:
+        if named is not None:
             conventions, origin = named, f"preset {preset_name}"
+            lost = [] if stored is None else _differing(stored, named)
+            if lost:
+                notes.append(f"Preset '{preset_name}', as given, overrides the conventions that the file states: "
+                             f"{', '.join(lost)}.")
+        elif stored is not None:
+            conventions, origin = stored, STORED
     except Refused as refused:
         problems += refused.problems
     if reset not in (None, "zero", "subtract"):
@@ -51,8 +57,8 @@ def settle(
 
     if dt is not None:
         step: Origin | None = (float(dt), "given by the user")
-    elif "metadata" in origin and conventions.dt is not None:
-        step = (conventions.dt, origin)
+    elif stored is not None and stored.dt is not None:
+        step = (stored.dt, STORED)
     else:
         step = _dt_in_file(nodes, metadata, preset_name, notes)
         if step is None and conventions.dt is not None:
@@ -68,9 +74,12 @@ def settle(
         notes.append("dt is open: no neuron leaks, so nothing depends on it.")
         notes += [f"{name}: r = {np.max(node.r):g} is used as the weight of one step, because dt is not known; "
                   "give --dt to use r·dt." for name, node in _integrators(nodes) if np.any(node.r != 1)]
+    told = "given by the user"
     if reset is not None:
+        if stored is not None and stored.reset != reset:
+            told += f", where the file says {stored.reset}"
         conventions = replace(conventions, reset="subtract" if reset == "subtract" else "zero")
-    notes.append(f"reset = {conventions.reset}, {'given by the user' if reset is not None else origin}.")
+    notes.append(f"reset = {conventions.reset}, {told if reset is not None else origin}.")
     for name in ("fire", "decay"):
         notes.append(f"{name} = {getattr(conventions, name)}, {origin}.")
     neutral = Conventions()
@@ -86,6 +95,12 @@ def settle(
     if problems:
         raise Refused(problems)
     return conventions, notes
+
+
+def _differing(stored: Conventions, chosen: Conventions) -> list[str]:
+    """Names of the conventions, dt aside, in which two differ."""
+    return [f.name for f in fields(Conventions)
+            if f.name != "dt" and getattr(stored, f.name) != getattr(chosen, f.name)]
 
 
 def _stored(metadata: dict[str, object]) -> Conventions | None:
