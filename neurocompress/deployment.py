@@ -16,7 +16,7 @@ from .chip.fit import Fit, check_fit
 from .chip.integer import IntegerNetwork
 from .chip.profile import Profile, load_profile, profile_text
 from .data.spikes import SpikeData, load_spikes, poisson
-from .errors import Refused
+from .errors import Refused, refuse
 from .frontends import nir as nir_file
 from .network.graph import Network
 from .network.nodes import Input
@@ -66,6 +66,8 @@ def deploy(
     """
     tell = progress or (lambda stage, done, total: None)
     profile = load_profile(target)
+    if seed < 0:
+        raise refuse(f"seed is {seed}", fix="Give a whole number from 0")
     if out is not None:
         bundle.writable(Path(out))
     network = nir_file.read(model, preset=preset, dt=dt, reset=reset)
@@ -91,7 +93,7 @@ def deploy(
     }
     sizes = {p: int(np.prod(network.shapes[p])) for p in compressed.network.populations}
     runs, changes = verify(
-        engines, (("float", "compressed"), ("compressed", "emulated"), ("float", "emulated")), samples, sizes,
+        engines, (("float", "emulated"),), samples, sizes,
         network.input, progress=lambda done: tell("verifying", done, len(samples)))
     report = make_report(
         model=str(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=fit,

@@ -22,7 +22,7 @@ class Grid:
     @staticmethod
     def levels(bits: int) -> int:
         """Largest m of a symmetric signed grid of `bits` bits: 127 at 8, 1 at 2 (ternary); 1 bit holds {-1, 0, 1}."""
-        return max(1, 2 ** (bits - 1) - 1)
+        return max(1, (1 << (bits - 1)) - 1)
 
     def nearest(self, weight: Array) -> np.ndarray:
         """The integers m of the grid points nearest to `weight` (ties to even), int64."""

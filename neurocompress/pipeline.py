@@ -103,7 +103,8 @@ def compress_for(
         if isinstance(node, WEIGHTED) and population_of(network, name) != network.output:
             population = population_of(network, name)
             gain = _gain(network, population)
-            rows = row_gain(np.broadcast_to(gain, network.shapes[population]), into[population], network.shapes[population])
+            shape = network.shapes[population]
+            rows = row_gain(np.broadcast_to(gain, shape), into[population], shape)
             row_gains[name] = np.array(np.broadcast_to(rows, (len(node.weight),)), dtype=np.float64)
     units: dict[str, Units] = {}
 
@@ -121,9 +122,8 @@ def compress_for(
         if population not in units and into[population]:
             fit(population, {}, {})
     changed: dict[str, Node] = {
-        name: replace(network.nodes[name], weight=_as(network.nodes[name].weight, result.weight),  # type: ignore[call-overload,union-attr]
-                      bias=result.bias)
-        for name, result in layers.items()
+        name: replace(node, weight=_as(node.weight, layers[name].weight), bias=layers[name].bias)
+        for name, node in network.nodes.items() if isinstance(node, WEIGHTED) and name in layers
     }
     return Compressed(network, network.with_nodes(changed), layers, units, fmt, features(profile), profile,
                       method, sparsity, _fallbacks(layers))
@@ -154,7 +154,9 @@ def _decays(network: Network, profile: Profile) -> dict[str, Decay]:
     for name in network.populations:
         step = step_of(network.nodes[name], network.conventions)
         if step is not None:
-            alpha = None if step.alpha is None else 1 - max(1.0, np.rint(unity * (1 - float(np.mean(step.alpha))))) / unity
+            alpha = None
+            if step.alpha is not None:
+                alpha = 1 - max(1.0, float(np.rint(unity * (1 - float(np.mean(step.alpha)))))) / unity
             found[name] = Decay(alpha, 1 - float(np.rint(unity * (1 - float(np.mean(step.beta))))) / unity)
     return found
 

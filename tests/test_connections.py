@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def chained(shape, *layers):
     nodes["if"] = Neuron(here, r=np.ones(here), v_threshold=np.ones(here), v_reset=np.zeros(here))
     nodes["output"] = Output(here)
     names = list(nodes)
-    return Network(nodes, tuple(zip(names, names[1:], strict=False)))
+    return Network(nodes, tuple(itertools.pairwise(names)))
 
 
 def torch_layer(layer, x):

@@ -12,7 +12,7 @@ from ..network.connections import Connection, Weight, connections
 from ..network.conventions import Conventions
 from ..network.discrete import Step, discretize
 from ..network.graph import Network
-from ..network.nodes import WEIGHTED, Array, Neuron, Node, Threshold
+from ..network.nodes import WEIGHTED, Array, Neuron, Node
 from .integer import Arithmetic, IntegerNetwork, Population, Synapses
 from .units import Units, WeightFormat, gains
 
@@ -37,12 +37,13 @@ def build(
     """The integer form of a canonical network.
 
     integers: by node of weights, grid integers in the weight's shape (fixed connections are absent).
-    units: by population. graded_input: the input sends numbers, not only spikes. Raises `Refused` with everything the chip can not hold.
+    units: by population. graded_input: the input sends numbers, not only spikes.
+    Raises `Refused` with everything the chip can not hold.
     """
     problems: list[Problem] = []
     notes: list[str] = []
     rounded = network.with_nodes({
-        name: replace(node, weight=integers[name].astype(np.float64))  # type: ignore[call-overload]
+        name: replace(node, weight=integers[name].astype(np.float64))
         for name, node in network.nodes.items() if isinstance(node, WEIGHTED) and name in integers
     })
     exact = {(c.name, c.source, c.target): c for c in connections(network)}

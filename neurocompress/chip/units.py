@@ -111,5 +111,5 @@ def fit_units(
     shift = max(shifts)
     exponents = {name: e + shift for name, e in exponents.items()}
     vth = np.maximum(1, np.rint(2.0**shift / unit)).astype(np.int64)
-    steps = {name: np.asarray(fmt.lsb * 2.0**e / vth) for name, e in exponents.items()}
+    steps: dict[str, Array] = {name: np.asarray(fmt.lsb * 2.0**e / vth) for name, e in exponents.items()}
     return Units(vth, exponents, steps)

@@ -21,7 +21,7 @@ from ..network.graph import Network
 from ..network.nodes import Array, Conv, Linear
 from .calibrate import Calibration, joint_layers, population_of
 from .prune import magnitude
-from .quantize import damped_inverse_factor, gptq, layer_error, rtn
+from .quantize import better_rows, damped_inverse_factor, gptq, layer_error, rtn
 from .refine import Decay, Target, refine
 
 METHODS = ("sbc", "gptq", "rtn")
@@ -201,7 +201,8 @@ def _group(  # type: ignore[no-untyped-def]
     if any(masks[name] is not None for name in group):
         mask = np.concatenate([
             np.ones_like(weights[n], dtype=bool) if masks[n] is None else masks[n] for n in group], axis=1)
-    step = np.concatenate([np.broadcast_to(np.asarray(steps[n]).reshape(-1, 1), weights[n].shape) for n in group], axis=1)
+    step = np.concatenate(
+        [np.broadcast_to(np.asarray(steps[n]).reshape(-1, 1), weights[n].shape) for n in group], axis=1)
     if method == "rtn":
         m = rtn(weight, Grid(step, m_max), mask)
         error = float(((weight - m * step) ** 2).sum()) if hessians is None else sum(
@@ -211,7 +212,10 @@ def _group(  # type: ignore[no-untyped-def]
         m, error = np.empty(weight.shape, dtype=np.int64), 0.0
         for rows, hessian, factor in zip(_group_rows(nodes[group[0]]), hessians[group], factors, strict=True):
             part = None if mask is None else mask[rows]
-            m[rows] = gptq(weight[rows], hessian, Grid(step[rows], m_max), part, factor)
+            grid = Grid(step[rows], m_max)
+            m[rows] = gptq(weight[rows], hessian, grid, part, factor)
+            if method == "sbc":
+                m[rows] = better_rows(weight[rows], m[rows], rtn(weight[rows], grid, part), grid, hessian)
             error += float(layer_error(weight[rows], m[rows] * step[rows], hessian).sum())
     parts = np.split(m, np.cumsum(widths)[:-1], axis=1)
     return dict(zip(group, parts, strict=True)), error

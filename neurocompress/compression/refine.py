@@ -67,8 +67,8 @@ def potentials(target: Target, neuron: int) -> tuple[np.ndarray, np.ndarray]:
             v, o = v * (1 - s[:, t, None]), o * (1 - s[:, t])
         else:
             o = o - s[:, t]
-    features, offset = features.reshape(-1, d + 1), offset.reshape(-1)
-    return features, offset + features[:, d] * target.constant[neuron]
+    flat = features.reshape(-1, d + 1)
+    return flat, offset.reshape(-1) + flat[:, d] * target.constant[neuron]
 
 
 def constraints(target: Target, neuron: int, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +155,8 @@ class _Search:
         """Summed violation after each single move."""
         self.effort -= self.columns.size
         short = MARGIN - value
-        return np.maximum(short[None, :] - self.columns, 0.0).sum(axis=1)
+        lost: np.ndarray = np.maximum(short[None, :] - self.columns, 0.0).sum(axis=1)
+        return lost
 
     def _best_pair(self, value: np.ndarray, lost: np.ndarray, best: float) -> list[int]:
         """Two moves that help together: one of the least harmful, then the best answer to it."""

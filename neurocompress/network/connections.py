@@ -6,6 +6,7 @@ a chip has synapses and neurons and nothing else.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -141,7 +142,7 @@ def connections(network: Network) -> tuple[Connection, ...]:
 def _connection(network: Network, path: tuple[str, ...]) -> Connection:
     source, target = path[0], path[-1]
     shape, target_shape = network.shapes[source], network.shapes[target]
-    feedback = any(edge in network.feedback for edge in zip(path, path[1:], strict=False))
+    feedback = any(edge in network.feedback for edge in itertools.pairwise(path))
     delay: int | np.ndarray = int(feedback)
     pools: list[Pool] = []
     weighted: Linear | Conv | None = None
@@ -154,7 +155,8 @@ def _connection(network: Network, path: tuple[str, ...]) -> Connection:
         elif isinstance(node, Pool):
             pools.append(node)
             pooled_shape = (shape[0], *(
-                windows(*args) for args in zip(pooled_shape[1:], node.kernel_size, node.stride, node.padding, strict=True)
+                windows(*args)
+                for args in zip(pooled_shape[1:], node.kernel_size, node.stride, node.padding, strict=True)
             ))
             name = n
         elif isinstance(node, (Linear, Conv)):

@@ -59,9 +59,12 @@ class Conventions:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
+#: The equations of the file as they stand: forward Euler, reset to v_reset, v > v_threshold.
+NIR = Conventions()
+
 #: How each platform reads a NIR file. dt is the platform's own default; None where it is in the file.
 PRESETS: dict[str, Conventions] = {
-    "nir": Conventions(),
+    "nir": NIR,
     "norse": Conventions(dt=1e-3, ignore=("v_reset",), recurrent_bias_at_start=False),
     "snntorch": Conventions(dt=1e-4, two_phase_reset=True),
     "spikingjelly": Conventions(dt=1e-4, fire=">="),

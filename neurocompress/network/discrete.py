@@ -46,7 +46,8 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
     """The step coefficients of a neuron. `conventions.dt` must be set unless nothing depends on it."""
     dt = 1.0 if conventions.dt is None else conventions.dt
     unit = conventions.gain == "unit"
-    one, zero = np.ones(()), np.zeros(())
+    one: Array = np.ones(())
+    zero: Array = np.zeros(())
 
     def value(name: str, neutral: Array) -> Array:
         given = getattr(neuron, name)

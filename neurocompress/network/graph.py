@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..errors import Problem, Refused
-from .conventions import Conventions
+from .conventions import NIR, Conventions
 from .nodes import Input, Neuron, Node, Output, Shape, Threshold, parameters
 from .shapes import infer_shapes
 
@@ -32,7 +33,7 @@ class Network:
 
     nodes: dict[str, Node]
     edges: tuple[Edge, ...]
-    conventions: Conventions = Conventions()
+    conventions: Conventions = NIR
     notes: tuple[str, ...] = ()
     metadata: dict[str, dict[str, object]] = field(default_factory=dict)
 
@@ -158,11 +159,13 @@ class Network:
         return replace(self, nodes={name: changed.get(name, node) for name, node in self.nodes.items()})
 
 
-def strongly_connected(order, outputs_of) -> tuple[tuple[str, ...], ...]:  # type: ignore[no-untyped-def]
+def strongly_connected(
+    order: Sequence[str], outputs_of: Callable[[str], Iterable[str]]
+) -> tuple[tuple[str, ...], ...]:
     """Strongly connected groups of a graph (Tarjan 1972), each and all in the order given."""
     import networkx
 
-    graph = networkx.DiGraph()
+    graph: networkx.DiGraph[str] = networkx.DiGraph()
     graph.add_nodes_from(order)
     graph.add_edges_from((a, b) for a in order for b in outputs_of(a))
     place = {name: i for i, name in enumerate(order)}

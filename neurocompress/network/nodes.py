@@ -6,7 +6,7 @@ Shapes carry no batch and no time axis. Images are (channels, height, width), as
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Union
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,7 @@ class Neuron:
         return name + ("IF" if self.v_threshold is not None else "I")
 
 
-Node = Union[Input, Output, Linear, Conv, Pool, Flatten, Scale, Threshold, Delay, Neuron]
+Node = Input | Output | Linear | Conv | Pool | Flatten | Scale | Threshold | Delay | Neuron
 
 #: Nodes that hold weights that compression may change.
 WEIGHTED = (Linear, Conv)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..errors import refuse
 
-#: Filter states of one block of samples take this many bytes: what a core's cache holds.
+#: Differences of one block of neurons take this many bytes: what a core's cache holds.
 BLOCK_BYTES = 2**20
 
 
@@ -24,18 +24,21 @@ def van_rossum(a: np.ndarray, b: np.ndarray, tau: float) -> NDArray[np.float64]:
     if not 1 <= tau < float("inf"):
         raise refuse(f"tau is {tau} steps", fix="Give a time constant of one step or more, e.g. tau_mem / dt")
     samples, steps, *shape = a.shape
-    size = int(np.prod(shape))
-    block = max(1, BLOCK_BYTES // (8 * max(size, 1)))
-    squared = np.zeros((samples, *shape))
-    for start in range(0, samples, block):
-        here = slice(start, start + block)
-        filtered = np.zeros_like(squared[here])
-        for t in range(steps):
-            filtered *= 1 - 1 / tau
+    x, y = a.reshape(samples, steps, -1), b.reshape(samples, steps, -1)
+    squared = np.zeros((samples, x.shape[2]))
+    for k in range(samples):
+        differs = np.flatnonzero((x[k] != y[k]).any(axis=0))  # equal trains have no distance
+        block = max(1, BLOCK_BYTES // (8 * max(steps, 1)))
+        for start in range(0, len(differs), block):
+            here = differs[start : start + block]
             # float64 before the difference: unsigned integers would wrap
-            filtered += (a[here, t].astype(np.float64) - b[here, t]) / tau
-            squared[here] += filtered**2
-    return np.sqrt(squared)
+            difference = x[k][:, here].astype(np.float64) - y[k][:, here]
+            filtered = np.zeros(len(here))
+            for t in range(steps):
+                filtered *= 1 - 1 / tau
+                filtered += difference[t] / tau
+                squared[k, here] += filtered**2
+    return np.sqrt(squared).reshape(samples, *shape)
 
 
 def earth_movers(a: np.ndarray, b: np.ndarray) -> float:

@@ -114,7 +114,8 @@ class _Runner:
         for group in self.groups:
             inside = [m for m in self.maps if m[0].source in group and m[0].target in group]
             fed = {name: self._fed(name, group, signals, steps, batch) for name in group}
-            neurons = {n: Neurons(self.network.population(n), self.network.arithmetic, batch, self.device) for n in group}
+            neurons = {
+                n: Neurons(self.network.population(n), self.network.arithmetic, batch, self.device) for n in group}
             keep = {n: _trace(neurons[n], steps) if self.states and n in self.record else None for n in group}
             for name in group:
                 signals[name] = torch.zeros((steps, *neurons[name].v.shape), dtype=torch.int32, device=self.device)

@@ -37,11 +37,11 @@ def as_stored(network: Network) -> Network:
     changed: dict[str, Node] = {}
     for population in network.populations:
         names = weights_into(network, population) if isinstance(network.nodes[population], Neuron) else ()
-        nodes = {n: network.nodes[n] for n in names}
-        largest = max((float(np.abs(node.weight).max()) for node in nodes.values()), default=0.0)  # type: ignore[union-attr]
+        nodes = {n: node for n in names if isinstance(node := network.nodes[n], WEIGHTED)}
+        largest = max((float(np.abs(node.weight).max()) for node in nodes.values()), default=0.0)
         for name, node in nodes.items():
             if largest > 0:
                 scale = 127.0 / largest
-                weight = np.trunc(node.weight.astype(np.float64) * scale) / scale  # type: ignore[union-attr]
-                changed[name] = replace(node, weight=weight)  # type: ignore[call-overload]
+                weight = np.trunc(node.weight.astype(np.float64) * scale) / scale
+                changed[name] = replace(node, weight=weight)
     return replace(network.with_nodes(changed), conventions=replace(network.conventions, weights="float"))
