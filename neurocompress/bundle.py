@@ -34,6 +34,7 @@ def require(path: Path, part: str) -> Path:
     """A part of a bundle. Raises `Refused` when `path` is no bundle or lacks it."""
     if not is_bundle(path):
         raise refuse("it is no bundle", file=str(path), fix="Give a folder that `neurocompress deploy` wrote")
+    _report(path / REPORT)  # a report that is damaged says that the rest may be
     if not (path / part).exists():
         raise refuse(f"the bundle has no {part}", file=str(path), fix="Deploy the model again")
     return path / part
@@ -59,7 +60,12 @@ def written(folder: Path) -> Iterator[Path]:
         yield made
         if folder.exists():
             os.replace(folder, old)
-        os.replace(made, folder)
+        try:
+            os.replace(made, folder)
+        except BaseException:  # a signal between the two as well: what was there goes back
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)
+            raise
     except OSError as error:
         raise refuse(f"it can not be written ({error.strerror})", file=str(folder),
                      fix="Free space, or give another --out") from None
@@ -81,10 +87,13 @@ def writable(folder: Path) -> None:
 
 def read_report(path: Path) -> dict[str, Any]:
     """report.json of a bundle. Raises `Refused` when it is damaged."""
-    file = require(path, REPORT)
+    return _report(require(path, REPORT))
+
+
+def _report(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise refuse(f"can not be read ({error})", file=str(file), fix="Deploy the model again") from None
     if not isinstance(found, dict):
         raise refuse("holds no report", file=str(file), fix="Deploy the model again")

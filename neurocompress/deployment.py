@@ -72,13 +72,17 @@ def deploy(
         bundle.writable(Path(out))
     network = nir_file.read(model, preset=preset, dt=dt, reset=reset)
     given, calibration, split = _data(network, data, seed)
+    graded = _graded(calibration if given is None else given.spikes)
+    if graded and profile.neurons.graded_spikes.value == 0:
+        raise refuse(f"an input sends more than one spike in a step, which {profile.title} has no message for",
+                     file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
 
     total = len(calibration)
     compressed = compress_for(
         network, profile, calibration, method=method, bits=bits, sparsity=sparsity, seed=seed,
         calibrated=lambda done: tell("calibrating", done, total),
         layer=lambda name: tell(f"compressing '{name}'", 0, 0))
-    integer = compressed.integer_network(graded_input=_graded(calibration if given is None else given.spikes))
+    integer = compressed.integer_network(graded_input=graded)
     fit = check_fit(compressed.network, profile, compressed.fmt.bits)
     _refuse_unwritable(profile, integer)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from .frontends import nir as nir_file
 from .network.graph import Network
 
 if TYPE_CHECKING:
+    from .chip.integer import IntegerNetwork
     from .data.spikes import SpikeData
     from .pipeline import Compressed
     from .report.verify import Change, Run
@@ -32,6 +33,9 @@ def load(
 ) -> Network:
     """A network from a NIR file, or from a bundle (its compressed model). Raises `Refused`."""
     path = Path(model)
+    if path.is_dir() and not bundle.is_bundle(path):
+        raise refuse("it is a folder, and no bundle", file=str(path),
+                     fix="Give a .nir file, or a folder that `neurocompress deploy` wrote")
     if path.is_dir():
         path = bundle.require(path, bundle.MODEL)
     return nir_file.read(path, preset=preset, dt=dt, reset=reset)
@@ -79,13 +83,14 @@ def simulate(
     """Runs a network, or a bundle, over spikes (samples, timesteps, *input shape).
 
     engine: "float" (a model or the compressed model of a bundle), "emulator" or "lava" (a bundle).
+    record: nodes beside the output, which is always given as "output".
     timeout_s: limit on a Lava run. Raises `Refused` for bad input or when Lava can't be run.
     """
     from .data.spikes import load_spikes
 
     if engine not in ENGINES:
         raise refuse(f"unknown engine '{engine}'", fix=f"Engines: {', '.join(ENGINES)}")
-    path, names = Path(model), tuple(record)
+    path, names = Path(model), tuple(name for name in dict.fromkeys(record) if name != "output")
     tell = progress or (lambda stage, done, total: None)
     if engine != "float" and not bundle.is_bundle(path):
         raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=str(path),
@@ -110,12 +115,12 @@ def _simulate_chip(  # type: ignore[no-untyped-def]
     path: Path, data, engine: str, names: tuple[str, ...], tell: Progress, timeout_s: float
 ) -> Simulation:
     from .backends import backend
-    from .chip import integer_file
     from .data.spikes import load_spikes
     from .simulation.emulator import emulate
 
-    network = integer_file.load(bundle.require(path, bundle.INTEGER))
+    network = _integers(path)
     given = data if not isinstance(data, (str, Path)) else load_spikes(data, network.input_shape)
+    _refuse_graded(network, given)
     emulated = emulate(network, given.spikes, names, progress=lambda done: tell("emulating", done, given.samples))
     arrays = {name: emulated.spikes[name] for name in names} | {"output": emulated.spikes[network.output]}
     if engine == "emulator":
@@ -168,6 +173,9 @@ def compare(
     given = data if not isinstance(data, (str, Path)) else load_spikes(data, first.shapes[first.input])
     both = {n: int(np.prod(s)) for n, s in first.shapes.items()
             if n in first.names and n in second.names and second.shapes[n] == s}
+    for side in (first, second):
+        if side.integer is not None:
+            _refuse_graded(side.integer, given)
     runs, changes = verify(
         {"a": first.engine, "b": second.engine}, (("a", "b"),), given.spikes, both, first.input,
         progress=lambda done: progress("comparing", done, given.samples) if progress else None)
@@ -186,6 +194,24 @@ class _Runnable:
     shapes: dict[str, tuple[int, ...]]
     input: str
     notes: tuple[str, ...]
+    integer: IntegerNetwork | None = None
+
+
+def _integers(path: Path) -> IntegerNetwork:
+    """A bundle's integer network. Raises `Refused` when it is damaged."""
+    from .chip import integer_file
+
+    try:
+        return integer_file.load(bundle.require(path, bundle.INTEGER))
+    except Refused as refused:
+        raise Refused(replace(p, fix="Deploy the model again") for p in refused.problems) from None
+
+
+def _refuse_graded(network: IntegerNetwork, data: SpikeData) -> None:
+    """A chip whose input sends plain spikes can not be given counts: its emulation would compute something else."""
+    if not network.input_message_bits and data.spikes.max(initial=0) > 1:
+        raise refuse(f"it holds up to {int(data.spikes.max())} spikes per input and step, and the bundle was deployed "
+                     "for at most one", file=data.name, fix="Deploy with data of this kind, or keep one spike per step")
 
 
 def _runnable(path: Path) -> _Runnable:
@@ -193,13 +219,11 @@ def _runnable(path: Path) -> _Runnable:
     from .report.verify import emulator_engine, float_engine
 
     if bundle.is_bundle(path):
-        from .chip import integer_file
-
-        integer = integer_file.load(bundle.require(path, bundle.INTEGER))
+        integer = _integers(path)
         shapes = {p.name: p.shape for p in integer.populations} | {integer.input: integer.input_shape}
         names = frozenset(p.name for p in integer.populations)
         return _Runnable(emulator_engine(integer, {}), names, shapes, integer.input,
-                         (f"{path}: emulated in the chip's integers",))
+                         (f"{path}: emulated in the chip's integers",), integer)
     network = load(path)
     return _Runnable(float_engine(network), frozenset(network.populations), network.shapes, network.input,
                      (f"{path}: simulated in floating point", *network.notes))

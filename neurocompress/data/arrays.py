@@ -38,7 +38,8 @@ def read_arrays(
     if not Path(path).is_file():
         raise refuse("there is no such file", file=file, fix="Check the path")
     if not zipfile.is_zipfile(path):
-        raise refuse("this is not a .npz file", file=file, fix="Write it with numpy.savez_compressed(FILE, spikes=...)")
+        raise refuse("this is not a .npz file, or only the beginning of one", file=file,
+                     fix="Copy it again, or write it with numpy.savez_compressed(FILE, spikes=...)")
     try:
         with zipfile.ZipFile(path) as archive:
             wanted = [

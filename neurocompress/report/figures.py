@@ -22,8 +22,10 @@ def size(count_of_bytes: float) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """A number with its unit; bytes get a prefix."""
-    return size(value) if unit == "bytes" else f"{count(value)} {unit}"
+    """A number with its unit; bytes get a prefix, and one chip is no "1 chips"."""
+    if unit == "bytes":
+        return size(value)
+    return f"{count(value)} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def percent(value: float | None, digits: int = 2) -> str:

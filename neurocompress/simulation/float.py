@@ -53,7 +53,7 @@ def simulate(
     progress is called with the number of samples done after each batch.
     Raises `Refused` for unknown nodes or a wrong input shape.
     """
-    names = tuple(record)
+    names = tuple(name for name in dict.fromkeys(record) if name != "output")
     check_record(network, names)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "output")}
     for signals in batches(network, spikes, (*names, network.output), dtype=dtype, device=device):
