@@ -41,11 +41,12 @@ def table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Seque
           total: Sequence[str] | None = None) -> None:
     """Prints a table; the first `left` columns hold text, the rest numbers; `total` is a last row of its own."""
     listed = [[printable(cell) for cell in row] for row in rows]
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim",
+                 collapse_padding=True)
     for k, name in enumerate(columns):
         longest = max((len(row[k]) for row in listed), default=0)
         made.add_column(name, justify="left" if k < left else "right", overflow="fold",
-                        no_wrap=k == 0 and longest <= NAME_WIDTH)
+                        no_wrap=k >= left or (k == 0 and longest <= NAME_WIDTH))
     for k, row in enumerate(listed):
         made.add_row(*map(Text, row), end_section=total is not None and k == len(listed) - 1)
     if total is not None:
@@ -80,14 +81,13 @@ def deployment(report: Report, folder: Path) -> None:
     out.print()
     _accuracy(out, report)
     sums = report.totals
-    shared = [c.cores for c in report.layers]
     table(out, "What it takes", ("population", "weights", "neurons", "parameters", "bits", "zeros", "float32 → chip",
                                  "cores"),
           [(x.population, ", ".join(x.layers), count(x.neurons), count(x.parameters), str(x.bits),
             change(share(x.sparsity_before), share(x.sparsity)), f"{size(x.memory_float32)} → {size(x.memory)}",
             count(x.cores)) for x in report.layers], left=2,
           total=("total", "", count(sums["neurons"]), count(sums["parameters"]), "", "",
-                 f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sum(shared))))
+                 f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sums["cores"])))
     places = report.samples * report.steps
     table(out, "What it does: float → on the chip", ("population", "spikes per neuron\nand step", "never spiked",
                                                      "spikes that differ", "Van Rossum\ndistance"),
@@ -140,17 +140,16 @@ def fit(found: Fit) -> None:
     out = console()
     _verdict(out, found)
     out.print()
-    shown = [name for name in ("memory", "neurons", "axons_in", "axons_out") if name in found.utilization]
     sums = found.totals
-    table(out, "Layers", ("layer", "population", "neurons", "synapses", "bits", "float32 → chip", "cores",
-                          *(f"{name.replace('_', ' ')}\nof a core" for name in shown)),
-          [(row.layer, row.population, count(row.neurons), count(row.synapses), str(row.bits),
-            f"{size(row.memory_float32)} → {size(row.memory)}", count(row.cores),
-            *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown))
-           for row in found.rows], left=2,
-          total=("total", "", count(sums["neurons"]), count(sums["synapses"]), "",
-                 f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sums["cores"]),
-                 *(share(found.utilization[name]) for name in shown)))
+    table(out, "Layers", ("layer", "population", "neurons", "parameters", "synapses", "bits", "float32 → chip", "cores"),
+          [(row.layer, row.population, count(row.neurons), count(row.parameters), count(row.synapses), str(row.bits),
+            f"{size(row.memory_float32)} → {size(row.memory)}", count(row.cores)) for row in found.rows], left=2,
+          total=("total", "", count(sums["neurons"]), count(sums["parameters"]), count(sums["synapses"]), "",
+                 f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sums["cores"])))
+    shown = [name for name in ("memory", "neurons", "axons_in", "axons_out") if name in found.utilization]
+    table(out, "Fullest core of each layer", ("layer", *(name.replace("_", " ") for name in shown)),
+          [(row.layer, *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown))
+           for row in found.rows])
     _limits(out, found)
     notes(out, "Notes", found.notes)
 
