@@ -141,7 +141,8 @@ def fit(found: Fit) -> None:
     _verdict(out, found)
     out.print()
     sums = found.totals
-    table(out, "Layers", ("layer", "population", "neurons", "parameters", "synapses", "bits", "float32 → chip", "cores"),
+    table(out, "Layers",
+          ("layer", "population", "neurons", "parameters", "synapses", "bits", "float32 → chip", "cores"),
           [(row.layer, row.population, count(row.neurons), count(row.parameters), count(row.synapses), str(row.bits),
             f"{size(row.memory_float32)} → {size(row.memory)}", count(row.cores)) for row in found.rows], left=2,
           total=("total", "", count(sums["neurons"]), count(sums["parameters"]), count(sums["synapses"]), "",
