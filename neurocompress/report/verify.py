@@ -109,7 +109,8 @@ def verify(
                 x, y = outputs[a][p], outputs[b][p]
                 key = (a, b, p)
                 some = max(0, VAN_ROSSUM_SAMPLES - part.start)
-                distances[key] = distances.get(key, 0.0) + float(van_rossum(x[:some], y[:some], VAN_ROSSUM_TAU).sum())
+                more_distance = float(van_rossum(x[:some], y[:some], VAN_ROSSUM_TAU).sum()) if some else 0.0
+                distances[key] = distances.get(key, 0.0) + more_distance
                 mismatches[key] = mismatches.get(key, 0) + int(np.count_nonzero(x != y))
         if progress:
             progress(part.stop)
