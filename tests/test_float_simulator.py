@@ -121,7 +121,8 @@ def neurons(draw):
     if draw(st.booleans()):
         parameters |= {"v_threshold": number(0.3, 2.0), "v_reset": number(-0.5, 0.2)}
     rule = Conventions(
-        dt=1.0, decay=draw(st.sampled_from(["euler", "exponential"])), reset=draw(st.sampled_from(["zero", "subtract"])),
+        dt=1.0, decay=draw(st.sampled_from(["euler", "exponential"])),
+        reset=draw(st.sampled_from(["zero", "subtract"])),
         fire=draw(st.sampled_from([">", ">="])), spikes_per_step=draw(st.sampled_from(["one", "many"])),
         v_floor=draw(st.booleans()), two_phase_reset=draw(st.booleans()), gain=draw(st.sampled_from(["nir", "unit"])),
         input_decays=draw(st.booleans()))
@@ -161,7 +162,8 @@ def test_feedback_arrives_one_step_later_with_its_bias_from_the_start():
 
 
 def test_synaptic_and_output_delays_and_delay_nodes_shift_spikes():
-    nodes = {"input": Input((2,)), "wait": Delay(np.array([0.0, 2.0])), "a": unit(2), "b": unit(2), "output": Output((2,))}
+    nodes = {"input": Input((2,)), "wait": Delay(np.array([0.0, 2.0])), "a": unit(2), "b": unit(2),
+             "output": Output((2,))}
     edges = (("input", "wait"), ("wait", "a"), ("a", "b"), ("b", "output"))
     x = np.zeros((1, 8, 2))
     x[0, 1] = 1

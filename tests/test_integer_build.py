@@ -150,8 +150,8 @@ def test_delays_thresholds_resets_and_readouts_have_their_integer_form():
     one = np.ones(3)
     lif = Neuron((3,), r=one, v_threshold=one * 500, v_reset=one * 100, tau_mem=one * 8, v_leak=one * 40)
     nodes = {"input": Input((3,)), "wait": Delay(np.array([0.0, 1.0, 3.0])), "fc": Linear(even(rng, 3, 3)), "n": lif,
-             "out": Linear(even(rng, 2, 3)), "li": Neuron((2,), r=np.ones(2), tau_mem=np.ones(2) * 4, v_leak=np.zeros(2)),
-             "output": Output((2,))}
+             "out": Linear(even(rng, 2, 3)),
+             "li": Neuron((2,), r=np.ones(2), tau_mem=np.ones(2) * 4, v_leak=np.zeros(2)), "output": Output((2,))}
     edges = (("input", "wait"), ("wait", "fc"), ("fc", "n"), ("n", "out"), ("out", "li"), ("li", "output"))
     network = Network(nodes, edges, Conventions(dt=1.0, gain="unit"))
     spikes = (rng.random((2, 40, 3)) < 0.5).astype(np.uint8)
@@ -169,8 +169,8 @@ def test_delays_thresholds_resets_and_readouts_have_their_integer_form():
 
 def test_a_loop_of_two_connections_is_reported():
     rng = np.random.default_rng(4)
-    nodes = {"input": Input((3,)), "fc": Linear(even(rng, 3, 3)), "a": integrate(rng, (3,)), "fc2": Linear(even(rng, 3, 3)),
-             "b": integrate(rng, (3,)), "back": Linear(even(rng, 3, 3)), "output": Output((3,))}
+    nodes = {"input": Input((3,)), "fc": Linear(even(rng, 3, 3)), "a": integrate(rng, (3,)),
+             "fc2": Linear(even(rng, 3, 3)), "b": integrate(rng, (3,)), "back": Linear(even(rng, 3, 3)), "output": Output((3,))}
     edges = (("input", "fc"), ("fc", "a"), ("a", "fc2"), ("fc2", "b"), ("b", "back"), ("back", "a"), ("b", "output"))
     made = compress_for(Network(nodes, edges, Conventions(dt=1.0)), PROFILE, None, method="rtn")
     assert any("takes 2 steps on the chip" in note for note in made.integer.notes)
@@ -178,8 +178,8 @@ def test_a_loop_of_two_connections_is_reported():
 
 def test_what_has_no_integer_form_is_refused_with_its_layer():
     rng = np.random.default_rng(5)
-    nodes = {"input": Input((3,)), "fc": Linear(even(rng, 3, 3)), "a": integrate(rng, (3,)), "fc2": Linear(even(rng, 2, 3)),
-             "output": Output((2,))}
+    nodes = {"input": Input((3,)), "fc": Linear(even(rng, 3, 3)), "a": integrate(rng, (3,)),
+             "fc2": Linear(even(rng, 2, 3)), "output": Output((2,))}
     edges = (("input", "fc"), ("fc", "a"), ("a", "fc2"), ("fc2", "output"))
     with pytest.raises(Refused, match="does not end in a population"):
         _ = compress_for(Network(nodes, edges), PROFILE, None, method="rtn").integer
