@@ -24,7 +24,7 @@ class KernelFan:
     through the same taps of the kernel share one list of weights, stored once per core (as NxTF and nengo-loihi
     do); without sharing every source has its own. Neurons of a core are numbered channel last, so that the taps of
     one kernel row are one run when stored dense. All channels of a source location take the space of its longest
-    list (NxTF). Zeros of a kernel with groups, or with few of them, are counted as stored.
+    list (NxTF). Where a kernel has groups, or few zeros, its zeros are stored.
     """
 
     connection: Connection
@@ -70,6 +70,12 @@ class KernelFan:
         found = np.zeros((channels + 1, sources, self.weight[0, 0].size), dtype=np.float32)
         np.cumsum(self.weight.reshape(found[1:].shape) != 0, axis=0, out=found[1:])
         return found
+
+    @cached_property
+    def _held_before(self) -> Ints:
+        """(target channels + 1, taps): weights not zero in the channels before."""
+        each = (self.weight != 0).sum(axis=1).reshape(len(self.weight), -1)
+        return np.concatenate([np.zeros((1, each.shape[1]), dtype=np.int64), each.cumsum(axis=0)])
 
     def _patterns(self, axis: int, bounds: tuple[int, ...]) -> tuple[NDArray[np.bool_], Ints]:
         """Distinct sets of taps, (patterns, kernel), and how many inputs of each cell use each: (cells, patterns)."""
@@ -120,9 +126,10 @@ class KernelFan:
         runs = np.broadcast_to(taps_r[:, None], taps.shape) if self._row_is_one_run else taps
         length = inner[:, None, None] * (taps // np.maximum(runs, 1))  # (channel cells, row patterns, column patterns)
         nonzero = inner[:, None, None] * taps
-        held = (np.diff(cut[0]) * self.weight.shape[1])[:, None, None] * taps
         if self._thinned:
-            nonzero, held = self._list_lengths(cut[0], rows, cols)
+            nonzero = self._longest_lists(cut[0], rows, cols)
+        held = np.diff(self._held_before[np.asarray(cut[0])], axis=0) @ np.kron(rows, cols).T.astype(np.int64)
+        held = held.reshape(nonzero.shape)
 
         synapses = np.einsum("npq,hp,wq->nhw", held, uses_r, uses_c, optimize=True)
         stored = ((uses_r > 0).astype(np.int64), (uses_c > 0).astype(np.int64)) if form.shared else (uses_r, uses_c)
@@ -140,18 +147,12 @@ class KernelFan:
         memory, most_of_one = np.where(dense, *totals), np.where(dense, *longest)
         return Load(self.axons(cut), synapses.ravel(), memory.ravel(), most_of_one.ravel())
 
-    def _list_lengths(
-        self, bounds: tuple[int, ...], rows: NDArray[np.bool_], cols: NDArray[np.bool_]
-    ) -> tuple[Ints, Ints]:
-        """Weights not zero per (channel cell, row pattern, column pattern): in the longest list of a source channel,
-        and in those of all source channels together."""
+    def _longest_lists(self, bounds: tuple[int, ...], rows: NDArray[np.bool_], cols: NDArray[np.bool_]) -> Ints:
+        """Weights not zero in the longest list of a source channel: (channel cells, row patterns, column patterns)."""
         before = self._kept_before
         kept = before[np.asarray(bounds[1:])] - before[np.asarray(bounds[:-1])]  # (cells, source channels, taps)
         through = np.kron(rows, cols).T.astype(np.float32)  # (taps, patterns); counts stay below 2^24, so exact
-        longest = (kept @ through).max(axis=1).astype(np.int64)
-        together = kept.sum(axis=1, dtype=np.float64) @ through
-        shape = (len(bounds) - 1, len(rows), len(cols))
-        return longest.reshape(shape), np.rint(together).astype(np.int64).reshape(shape)
+        return (kept @ through).max(axis=1).astype(np.int64).reshape(len(bounds) - 1, len(rows), len(cols))
 
     def reach(self, cut: Cut) -> Ints:
         found = self._reached(cut[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
@@ -22,6 +22,7 @@ class MatrixFan:
 
     connection: Connection
     grid: Shape
+    _loads: dict[tuple[Cut, Format], Load] = field(default_factory=dict)  # cuts are tried again and again
 
     @cached_property
     def weight(self) -> np.ndarray | sparse.csr_array:
@@ -77,6 +78,13 @@ class MatrixFan:
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load:
         if self._full:
             return self._full_load(sizes(cut)[::every], form)
+        if every > 1:
+            return self._load(cut, form, every)
+        if (cut, form) not in self._loads:
+            self._loads[cut, form] = self._load(cut, form, 1)
+        return self._loads[cut, form]
+
+    def _load(self, cut: Cut, form: Format, every: int) -> Load:
         rows: list[tuple[int, int, int, int]] = []
         costs: dict[int, tuple[Ints, Ints]] = {}  # by neurons of the piece: bits of a list of 0, 1, 2... synapses
         for neurons, counts in self._counts(cut, every):

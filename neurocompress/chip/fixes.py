@@ -14,6 +14,8 @@ from .rules import RULES, Violation
 SPARSITIES = (0.5, 0.75, 0.8, 0.875, 0.9, 0.95, 0.98, 0.99, 0.999)
 #: Below this width accuracy usually falls faster than with pruning.
 MILD_BITS = 4
+#: A network this many times too large for the whole chip is not searched for a fix.
+HOPELESS = 16
 
 
 def size(n: float) -> str:
@@ -36,7 +38,11 @@ class Fixes:
         """The violation with fix, frees and apply filled in."""
         if violation.fix:
             return violation
+        if _whole(violation) and violation.needed > HOPELESS * violation.available:
+            return replace(violation, fix=_hopeless(violation))
         names = self._names(None if _whole(violation) else violation.layer)
+        if RULES[violation.code].relief == ("sparsity",):  # the sources of a convolution follow from its geometry
+            names = [c.name for c in self.plan.connections if c.name in names and c.kernel is None]
         change = (
             self._bits(violation, names, MILD_BITS, 99) or self._sparsity(violation, names)
             or self._bits(violation, names, 1, MILD_BITS) or self._both(violation, names)
@@ -62,7 +68,17 @@ class Fixes:
         chips = self._chips(violation)
         if chips is not None:
             text += f"; or use {chips} chips"
-        return replace(violation, fix=text, frees=max(frees, 0), apply=change)
+        return replace(violation, fix=text, frees=max(frees, 0), apply=self._arguments(change))
+
+    def _arguments(self, change: Mapping[str, Any]) -> dict[str, Any]:
+        """The change as arguments of `check_fit`: what stays as it is included, one number where all agree."""
+        trained = [c.name for c in self.plan.connections if c.trained]
+        found: dict[str, Any] = {}
+        for name, now in (("bits", self.plan.bits), ("sparsity", self.plan.sparsity)):
+            values = {n: change.get(name, {}).get(n, now.get(n, 0)) for n in trained}
+            if name in change or (name == "sparsity" and any(values.values())):
+                found[name] = values if len(set(values.values())) > 1 else next(iter(values.values()))
+        return found
 
     def _names(self, layer: str | None) -> list[str]:
         """Names of the trained connections of a layer (of all layers for None)."""
@@ -97,7 +113,10 @@ class Fixes:
 
     def _both(self, violation: Violation, names: list[str]) -> Mapping[str, Any] | None:
         allowed = [b for b in self.plan.profile.weights.bits.value or [] if b >= MILD_BITS]
-        if not allowed or not names or "bits" not in RULES[violation.code].relief or min(self.plan.stored[n] for n in names) <= min(allowed):
+        relief = RULES[violation.code].relief
+        if not allowed or not names or not {"bits", "sparsity"} <= {*relief}:
+            return None
+        if min(self.plan.stored[n] for n in names) <= min(allowed):
             return None
         return self._sparsity(violation, names, {"bits": {n: min(allowed) for n in names}})
 
@@ -125,7 +144,7 @@ class Fixes:
         """The rule passes, and not by spreading the network over ever more cores."""
         tried, per_chip = self._try(violation, change), self.plan.profile.topology.cores_per_chip.value
         room = max(self.plan.placement.cores, (per_chip or 0) * self.plan.chips)
-        if violation.code == "NC301" and tried.fewest_cores > violation.available:
+        if violation.code in ("NC301", "NC302") and tried.fewest_cores > self.plan.chips * (per_chip or 0) > 0:
             return False
         return not _breaks(tried, violation) and tried.placement.cores <= room
 
@@ -143,10 +162,17 @@ def _breaks(plan: Plan, violation: Violation) -> bool:
 
 
 def _hopeless(violation: Violation) -> str:
-    if violation.available:
-        return (f"Make it at least {violation.needed / violation.available:.3g} times smaller: neither fewer bits "
-                f"nor {SPARSITIES[-1]:.1%} sparsity is enough")
-    return "Choose another target: this chip has none"
+    if not violation.available:
+        return "Choose another target: this chip has none"
+    times = f"{violation.needed / violation.available:.3g} times"
+    relief = RULES[violation.code].relief
+    if "chips" in relief:
+        return f"It is {times} too large for what is there: choose a smaller network or that many more chips"
+    if not relief:
+        return f"Make it at least {times} smaller"
+    return (f"Make it at least {times} smaller: no fewer bits and no sparsity up to {SPARSITIES[-1]:.1%} is enough"
+            if "bits" in relief else
+            f"Feed it from {times} fewer sources: no sparsity up to {SPARSITIES[-1]:.1%} is enough")
 
 
 def with_fixes(plan: Plan) -> Iterator[Violation]:

@@ -23,7 +23,7 @@ DEPTH_LIMIT = 20
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is installed
 
 #: Every key of the schema, to name the one that was meant.
-_KEYS = sorted({
+_KNOWN_KEYS = sorted({
     field.alias or name for part in vars(schema).values()
     if isinstance(part, type) and issubclass(part, schema.Part) for name, field in part.model_fields.items()
 })
@@ -67,10 +67,13 @@ def load_profile(name_or_path: str | Path) -> Profile:
     text = profile_text(name_or_path)
     file = str(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else f"{name_or_path}.yaml"
     try:
+        problems = _events(text, file)  # before anything recursive reads it
+        if problems:
+            raise Refused(problems)
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
-            problems = [] if root is None else _structure(root, file)
+            problems = [] if root is None else _keys(root, file)
             data = None if root is None or problems else loader.construct_document(root)
         finally:
             loader.dispose()
@@ -95,32 +98,39 @@ def load_profile(name_or_path: str | Path) -> Profile:
     return found
 
 
-def _structure(root: Any, file: str) -> list[Problem]:
-    """What YAML allows and a profile does not: duplicate keys, aliases (they can grow without end), deep nesting."""
+def _events(text: str, file: str) -> list[Problem]:
+    """What YAML allows and a profile does not: aliases (they can grow without end) and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        mark = event.start_mark
+        where = f"line {mark.line + 1}" if mark else ""
+        if isinstance(event, yaml.AliasEvent):
+            return [Problem("an alias (*name) is used", where, "Write the value out", file)]
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_LIMIT:
+            return [Problem("it is nested too deeply", where, "Start from an installed profile", file)]
+    return []
+
+
+def _keys(root: Any, file: str) -> list[Problem]:
+    """Keys that appear twice (YAML would keep the last) or are no names."""
     problems: list[Problem] = []
-    seen: set[int] = set()
-    stack = [(root, 0)]
+    stack = [root]
     while stack:
-        node, depth = stack.pop()
-        where = f"line {node.start_mark.line + 1}"
-        if id(node) in seen or depth > DEPTH_LIMIT:
-            what = "an alias (*name) is used" if id(node) in seen else "it is nested too deeply"
-            problems.append(Problem(what, where, "Write the value out", file))
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            keys: set[str] = set()
+        node = stack.pop()
+        if isinstance(node, yaml.SequenceNode):
+            stack += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
             for key, value in node.value:
+                where = f"line {key.start_mark.line + 1}"
                 if not isinstance(key, yaml.ScalarNode):
                     problems.append(Problem("a key is not text", where, "Use a plain name as the key", file))
-                elif key.value in keys:
-                    problems.append(Problem(f"key '{key.value}' appears twice", f"line {key.start_mark.line + 1}",
-                                            "Remove one of them", file))
+                elif key.value in seen:
+                    problems.append(Problem(f"key '{key.value}' appears twice", where, "Remove one of them", file))
                 else:
-                    keys.add(key.value)
-                stack.append((value, depth + 1))
-        elif isinstance(node, yaml.SequenceNode):
-            stack += [(item, depth + 1) for item in node.value]
+                    seen.add(key.value)
+                stack.append(value)
     return problems
 
 
@@ -151,7 +161,7 @@ def _problem(error: Any, root: Any, file: str) -> Problem:
         key = ".".join([*keys, str(loc[-1])])
         what, fix = f"key '{loc[-1]}' is missing", "Add it; a number that is not public is null, confidence unknown"
     elif kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(loc[-1]), _KEYS, 1)
+        close = difflib.get_close_matches(str(loc[-1]), _KNOWN_KEYS, 1)
         what = f"key '{loc[-1]}' is not known here"
         fix = f"Did you mean '{close[0]}'?" if close else "Remove it"
     else:

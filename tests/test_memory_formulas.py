@@ -1,0 +1,90 @@
+"""Memory formulas agree with the published figures, and with a plain count of what they describe."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurocompress.chip.memory import FORMULAS, index_bits, nengo_loihi_words, nxtf_words, stored_bits
+
+
+@pytest.mark.parametrize(("fan_out", "index", "nxtf", "nengo"), [(64, 6, 9, 9), (256, 8, 34, 36), (1024, 10, 134, 144)])
+def test_8_bit_dense_lists_take_the_published_words(fan_out: int, index: int, nxtf: int, nengo: int) -> None:
+    assert nxtf_words(fan_out, 8, index) == nxtf
+    assert nengo_loihi_words(fan_out, 8) == nengo
+    dense, _ = FORMULAS["nxtf-and-nengo-loihi"](1, fan_out, fan_out, fan_out, 8, 0)
+    assert dense == max(nxtf, nengo) * 64
+
+
+@pytest.mark.parametrize(("fan_out", "axons"), [(64, 1820)])
+def test_a_core_holds_the_published_number_of_dense_axons(fan_out: int, axons: int) -> None:
+    assert 16384 // int(nengo_loihi_words(fan_out, 8)) == axons
+
+
+def test_a_core_holds_the_published_number_of_sparse_axons() -> None:
+    assert 16384 // int(nengo_loihi_words(64, 8 + 10)) == 862
+
+
+def nengo_by_hand(n: int, bits: int) -> int:
+    words = 0
+    while n > 0:
+        words += math.ceil((min(n, 64) * bits + 10) / 64)
+        n -= 64
+    return words
+
+
+def nxtf_by_hand(n: int, bits: int, prefix: int, runs: int) -> int:
+    total = 0
+    for _ in range(runs):
+        left = n
+        while left > 0:
+            total += 10 + prefix + min(left, 60) * bits
+            left -= 60
+    if total == 0:
+        return 0
+    return math.ceil(total / 64) + (1 if total % 64 == 0 or total % 64 >= 59 else 0)
+
+
+@given(n=st.integers(0, 3000), bits=st.integers(1, 24), prefix=st.integers(0, 10), runs=st.integers(1, 9))
+def test_words_equal_a_count_block_by_block(n: int, bits: int, prefix: int, runs: int) -> None:
+    assert nengo_loihi_words(n, bits) == nengo_by_hand(n, bits)
+    assert nxtf_words(n, bits, prefix, runs) == nxtf_by_hand(n, bits, prefix, runs)
+
+
+@given(
+    name=st.sampled_from(sorted(FORMULAS)), runs=st.integers(1, 8), length=st.integers(1, 300),
+    share=st.floats(0, 1), bits=st.integers(2, 16), delay=st.integers(0, 6),
+)
+def test_fewer_bits_and_fewer_weights_never_need_more(
+    name: str, runs: int, length: int, share: float, bits: int, delay: int
+) -> None:
+    kept = round(share * runs * length)
+    dense, thin = FORMULAS[name](runs, length, kept, 1024, bits, delay)
+    less_dense, less_thin = FORMULAS[name](runs, length, kept, 1024, bits - 1, delay)
+    _, thinner = FORMULAS[name](runs, length, max(kept - 1, 0), 1024, bits, delay)
+    word = 64 if name.startswith("nxtf") else 0  # NxTF adds a word to lists that end near a word's end
+    assert less_dense <= dense + word
+    assert less_thin <= thin + word
+    assert thinner <= thin + word
+    assert min(dense, thin) >= kept * bits
+
+
+@given(st.integers(1, 5000))
+def test_an_index_names_every_neuron(neurons: int) -> None:
+    bits = int(index_bits(neurons))
+    assert 2**bits >= neurons
+    assert bits == 1 or 2 ** (bits - 1) < neurons
+
+
+def test_arrays_are_counted_element_by_element() -> None:
+    n = np.array([0, 1, 60, 61, 64, 65, 1024])
+    assert nengo_loihi_words(n, 8).tolist() == [nengo_by_hand(int(k), 8) for k in n]
+
+
+def test_a_width_the_chip_lacks_is_stored_in_the_next_one() -> None:
+    allowed = [1, 2, 3, 4, 5, 6, 8]
+    assert [stored_bits(b, allowed) for b in (1, 6, 7, 8, 16)] == [1, 6, 8, 8, 8]

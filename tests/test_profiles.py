@@ -1,0 +1,133 @@
+"""Profiles hold every number with its source, and a wrong profile is refused with file, line and key."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from neurocompress.chip.profile import describe, load_profile, profile_names, profile_text
+from neurocompress.errors import Refused
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_number_of_an_installed_profile_has_a_source(name: str) -> None:
+    for row in describe(load_profile(name)):
+        assert len(row["source"]) > 5, row
+        assert "@" not in row["source"].replace(" @", ""), row
+        assert (row["value"] is None) == (row["confidence"] == "unknown"), row
+
+
+def test_the_loihi_numbers_are_those_of_their_sources() -> None:
+    one, two = load_profile("loihi1"), load_profile("loihi2")
+    assert (one.cores, two.cores) == (128, 128)
+    assert (one.core.neurons.value, two.core.neurons.value) == (1024, 8192)
+    assert one.core.synapse_memory.bits == 16384 * 64 == 128 * 1024 * 8
+    assert one.core.memory_bits == 16383 * 64
+    assert two.core.memory_bits == 192 * 1024 * 8
+    assert one.core.axons_in is not None
+    assert one.core.axons_in.value == 4096
+    assert two.core.axons_in is not None
+    assert two.core.axons_in.value is None
+    assert 7 not in (one.weights.bits.value or [])
+    assert (one.neurons.graded_spikes.value, two.neurons.graded_spikes.value) == (0, 24)
+    assert (one.neurons_per_neuron("subtract"), two.neurons_per_neuron("subtract")) == (2, 1)
+    for arithmetic in (one.arithmetic, two.arithmetic):
+        assert (arithmetic.state_bits, arithmetic.decay_bits, arithmetic.threshold_bits) == (24, 12, 17)
+        assert arithmetic.source
+
+
+def test_weight_ranges_are_those_of_the_chip() -> None:
+    profile = load_profile("loihi2")
+    assert profile.weight_range(8, "mixed") == (-256, 254, 2)
+    assert profile.weight_range(8, "excitatory") == (0, 255, 1)
+    assert profile.weight_range(8, "inhibitory") == (-255, 0, 1)
+    assert profile.weight_range(4, "mixed") == (-256, 224, 32)
+    assert profile.weight_range(1, "excitatory") == (0, 128, 128)
+    with pytest.raises(Refused, match="9 bits"):
+        profile.weight_range(9, "mixed")
+
+
+def test_no_code_knows_a_chip_by_name() -> None:
+    package = Path(str(resources.files("neurocompress")))
+    for path in (package / "chip").glob("*.py"):
+        code = path.read_text(encoding="utf-8")
+        for name in profile_names():
+            assert f'"{name}"' not in code.replace(f'("{name}")', ""), path
+
+
+def test_an_unknown_target_names_the_known_ones() -> None:
+    with pytest.raises(Refused, match=r"Did you mean 'loihi1'.*loihi2"):
+        load_profile("lohi1")
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "chip.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(Refused) as caught:
+        load_profile(path)
+    for problem in caught.value.problems:
+        assert problem.file == str(path)
+        assert problem.fix
+    return str(caught.value)
+
+
+def line_of(text: str, part: str) -> int:
+    return next(k for k, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+def test_a_profile_of_ones_own_loads_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mychip.yaml"
+    path.write_text(profile_text("loihi1").replace("name: loihi1", "name: mychip"), encoding="utf-8")
+    assert load_profile(path).name == "mychip"
+    assert load_profile(str(path)).name == "mychip"
+
+
+def test_every_error_is_reported_with_its_line_and_key(tmp_path: Path) -> None:
+    good = profile_text("loihi1")
+    text = good.replace("  axons_in:\n    value: 4096", "  axons_in:\n    value: many")
+    text = text.replace("  synapse_memory_reserved:\n    value: 1\n", "  synapse_memory_reserved:\n    valeu: 1\n")
+    text = text.replace("title: Intel Loihi 1\n", "")
+    text = text.replace('value: 23.6, unit: pJ', 'value: .nan, unit: pJ')
+    message = refused(tmp_path, text)
+    assert f"line {line_of(text, 'value: many')}, key 'core.axons_in.value'" in message
+    assert f"line {line_of(text, 'valeu')}, key 'core.synapse_memory_reserved.valeu'" in message
+    assert "Did you mean 'value'?" in message
+    assert "key 'core.synapse_memory_reserved.value': key 'value' is missing" in message
+    assert "key 'title' is missing" in message
+    assert f"line {line_of(text, '.nan')}, key 'energy.per_synaptic_operation.value'" in message
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("value: 24, unit: bits", "value: null, unit: bits", "null exactly when confidence is unknown"),
+    ('source: "@davies2018; @lava proc/lif/models.py"', 'source: "@nobody1999"', "'@nobody1999' is not in sources"),
+    ("value: nxtf-and-nengo-loihi", "value: guesswork", "Known: nxtf-and-nengo-loihi"),
+    ("value: [1, 2, 3, 4, 5, 6, 8]", "value: [1, 2]", "default_bits 8 is not among weights.bits"),
+    ("year: 2018", "year: '2018'", "valid integer"),
+    ("vendor: Intel", "vendor: Intel\nvendor: Intel", "key 'vendor' appears twice"),
+    ("vendor: Intel", "vendor: &a Intel\nother: *a", "alias"),
+    ("vendor: Intel", "vendor: [Intel", "not valid YAML"),
+    ("vendor: Intel", "vendor: !!python/object/apply:os.system [ls]", "not valid YAML"),
+])
+def test_a_malformed_profile_is_refused_with_a_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert message in refused(tmp_path, profile_text("loihi1").replace(old, new, 1))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "a: b", "\t", "{" * 5000, "[" * 50000, "x: " + "9" * 100_000, "\x00"])
+def test_what_is_no_profile_is_refused(tmp_path: Path, text: str) -> None:
+    refused(tmp_path, text)
+
+
+def test_a_huge_or_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "chip.yaml"
+    path.write_bytes(b"a" * 300_000)
+    with pytest.raises(Refused, match="bytes"):
+        load_profile(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Refused, match="not text"):
+        load_profile(path)
+    with pytest.raises(Refused, match="cannot be read"):
+        load_profile(tmp_path / "missing.yaml")
+    with pytest.raises(Refused, match="cannot be read"):
+        load_profile(tmp_path)
