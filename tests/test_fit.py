@@ -205,6 +205,14 @@ def test_features_that_the_chip_lacks_are_named_with_their_fix() -> None:
     assert (violation.layer, violation.resource) == ("n0", "IF neurons")
 
 
+def test_weights_behind_the_last_neurons_are_said_to_be_unchecked() -> None:
+    nodes: dict[str, Node] = {"input": Input((4,)), "fc": Linear(weights(3, 4)), "n": spiking((3,)),
+                              "readout": Linear(weights(2, 3)), "output": Output()}
+    edges = (("input", "fc"), ("fc", "n"), ("n", "readout"), ("readout", "output"))
+    fit = check_fit(Network(nodes, edges), load_profile("loihi1"))
+    assert (fit.verdict, [u.resource for u in fit.unchecked]) == ("fits (estimate)", ["layer 'readout'"])
+
+
 def test_a_soft_reset_in_two_compartments_halves_the_neurons_of_a_core() -> None:
     assert check_fit(dense(10, 1024), load_profile("loihi1")).cores == 1
     assert check_fit(dense(10, 1024, reset="subtract"), load_profile("loihi1")).cores == 2

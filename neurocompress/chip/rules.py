@@ -11,7 +11,7 @@ from typing import Any
 
 from ..network.connections import Connection
 from ..network.graph import Network
-from ..network.nodes import Neuron
+from ..network.nodes import Conv, Linear, Neuron, Pool
 from .mapping import Layer, Placement
 from .memory import stored_bits
 from .schema import Entry, Profile
@@ -184,6 +184,14 @@ def weight_bits(case: Case) -> Iterator[Finding]:
             yield Violation("NC105", name, "bits per weight", bits, use if bits > use else max(
                 (b for b in allowed if b < bits), default=use), "bits",
                 f"Use {use} bits; {case.profile.title} stores {', '.join(map(str, allowed))}", apply={"bits": use})
+
+
+@rule("NC106", "neurons.models")
+def readout(case: Case) -> Iterator[Finding]:
+    """The output comes from neurons; weights behind the last neurons stay off the chip and are not counted."""
+    for name in case.network.inputs_of(case.network.output):
+        if isinstance(case.network.nodes[name], (Linear, Conv, Pool)):
+            yield Unchecked("NC106", f"layer '{name}'", "no neurons follow it, so it is computed off the chip")
 
 
 @rule("NC201", "core.neurons")
