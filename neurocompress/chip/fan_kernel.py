@@ -152,7 +152,8 @@ class KernelFan:
         before = self._kept_before
         kept = before[np.asarray(bounds[1:])] - before[np.asarray(bounds[:-1])]  # (cells, source channels, taps)
         through = np.kron(rows, cols).T.astype(np.float32)  # (taps, patterns); counts stay below 2^24, so exact
-        return (kept @ through).max(axis=1).astype(np.int64).reshape(len(bounds) - 1, len(rows), len(cols))
+        longest: Ints = (kept @ through).max(axis=1).astype(np.int64)
+        return longest.reshape(len(bounds) - 1, len(rows), len(cols))
 
     def reach(self, cut: Cut) -> Ints:
         found = self._reached(cut[0])
