@@ -20,7 +20,7 @@ from .errors import Refused, refuse
 from .frontends import nir as nir_file
 from .network.graph import Network
 from .network.nodes import Input
-from .pipeline import Compressed, compress_for
+from .pipeline import Compressed, compress_for, features
 from .plain import to_json
 from .report.report import Report, make_report
 from .report.verify import Change, Run, emulator_engine, float_engine, verify
@@ -72,8 +72,8 @@ def deploy(
         bundle.writable(Path(out))
     network = nir_file.read(model, preset=preset, dt=dt, reset=reset)
     given, calibration, split = _data(network, data, seed)
-    graded = _graded(calibration if given is None else given.spikes)
-    if graded and profile.neurons.graded_spikes.value == 0:
+    input_bits = message_bits(calibration if given is None else given.spikes)
+    if input_bits > features(profile).graded_bits:
         raise refuse(f"an input sends more than one spike in a step, which {profile.title} has no message for",
                      file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
 
@@ -82,7 +82,7 @@ def deploy(
         network, profile, calibration, method=method, bits=bits, sparsity=sparsity, seed=seed,
         calibrated=lambda done: tell("calibrating", done, total),
         layer=lambda name: tell(f"compressing '{name}'", 0, 0))
-    integer = compressed.integer_network(graded_input=graded)
+    integer = compressed.integer_network(input_bits)
     fit = check_fit(compressed.network, profile, compressed.fmt.bits)
     _refuse_unwritable(profile, integer)
 
@@ -173,9 +173,10 @@ def _input_shape(network: Network) -> tuple[int, ...]:
     return node.shape
 
 
-def _graded(spikes: np.ndarray) -> bool:
-    """Whether an input sends more than plain spikes."""
-    return bool(spikes.dtype != np.bool_ and (spikes.max(initial=0) > 1 or spikes.min(initial=0) < 0))
+def message_bits(spikes: np.ndarray) -> int:
+    """Bits that the largest number of spikes in one step takes; 0 for plain spikes."""
+    largest = int(spikes.max(initial=0))
+    return largest.bit_length() if largest > 1 else 0
 
 
 def _refuse_unwritable(profile: Profile, integer: IntegerNetwork) -> None:

@@ -53,11 +53,11 @@ class Compressed:
     def integer(self) -> IntegerNetwork:
         return self.integer_network()
 
-    def integer_network(self, graded_input: bool = False) -> IntegerNetwork:
+    def integer_network(self, input_bits: int = 0) -> IntegerNetwork:
         """The network in the chip's integers. Raises `Refused` for everything the chip can not hold."""
         return build(
             self.network, {name: layer.m for name, layer in self.layers.items()}, self.units, self.fmt,
-            self.profile.arithmetic, self.features, graded_input)
+            self.profile.arithmetic, self.features, input_bits)
 
 
 def weight_format(profile: Profile, bits: int | None) -> WeightFormat:

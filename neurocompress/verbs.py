@@ -208,10 +208,11 @@ def _integers(path: Path) -> IntegerNetwork:
 
 
 def _refuse_graded(network: IntegerNetwork, data: SpikeData) -> None:
-    """A chip whose input sends plain spikes can not be given counts: its emulation would compute something else."""
-    if not network.input_message_bits and data.spikes.max(initial=0) > 1:
+    """A chip can not be sent more than its messages hold: the emulation would compute something else."""
+    most = max(1, (1 << network.input_message_bits) - 1)
+    if data.spikes.max(initial=0) > most:
         raise refuse(f"it holds up to {int(data.spikes.max())} spikes per input and step, and the bundle was deployed "
-                     "for at most one", file=data.name, fix="Deploy with data of this kind, or keep one spike per step")
+                     f"for at most {most}", file=data.name, fix="Deploy with data of this kind, or keep fewer per step")
 
 
 def _runnable(path: Path) -> _Runnable:

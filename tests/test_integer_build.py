@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from neurocompress.chip.profile import load_profile
+from neurocompress.deployment import message_bits
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -44,8 +45,7 @@ def both(network, spikes):
 
     made = compress_for(network, PROFILE, None, method="rtn")
     names = made.network.populations
-    graded = bool(np.max(spikes) > 1)
-    found = emulate(made.integer_network(graded), spikes, names)
+    found = emulate(made.integer_network(message_bits(spikes)), spikes, names)
     expected = simulate(network, spikes, names, dtype=torch.float64)
     if any(o.u_wrapped or o.v_clipped for o in found.overflow.values()):
         assume(False)  # runaway activity: a chip must clip
@@ -170,7 +170,8 @@ def test_delays_thresholds_resets_and_readouts_have_their_integer_form():
 def test_a_loop_of_two_connections_is_reported():
     rng = np.random.default_rng(4)
     nodes = {"input": Input((3,)), "fc": Linear(even(rng, 3, 3)), "a": integrate(rng, (3,)),
-             "fc2": Linear(even(rng, 3, 3)), "b": integrate(rng, (3,)), "back": Linear(even(rng, 3, 3)), "output": Output((3,))}
+             "fc2": Linear(even(rng, 3, 3)), "b": integrate(rng, (3,)), "back": Linear(even(rng, 3, 3)),
+             "output": Output((3,))}
     edges = (("input", "fc"), ("fc", "a"), ("a", "fc2"), ("fc2", "b"), ("b", "back"), ("back", "a"), ("b", "output"))
     made = compress_for(Network(nodes, edges, Conventions(dt=1.0)), PROFILE, None, method="rtn")
     assert any("takes 2 steps on the chip" in note for note in made.integer.notes)

@@ -32,12 +32,12 @@ def step_of(node: Node, conventions: Conventions) -> Step | None:
 
 def build(
     network: Network, integers: dict[str, np.ndarray], units: dict[str, Units], fmt: WeightFormat,
-    arithmetic: Arithmetic, features: Features, graded_input: bool = False,
+    arithmetic: Arithmetic, features: Features, input_bits: int = 0,
 ) -> IntegerNetwork:
     """The integer form of a canonical network.
 
     integers: by node of weights, grid integers in the weight's shape (fixed connections are absent).
-    units: by population. graded_input: the input sends numbers, not only spikes.
+    units: by population. input_bits: of the numbers that the input sends, 0 for plain spikes.
     Raises `Refused` with everything the chip can not hold.
     """
     problems: list[Problem] = []
@@ -53,7 +53,7 @@ def build(
         name: isinstance(node, Neuron) and (
             node.v_threshold is None or network.conventions.spikes_per_step == "many")
         for name, node in network.nodes.items()
-    } | {network.input: graded_input}
+    } | {network.input: input_bits > 0}
     synapses = []
     for c in found:
         unit = units[c.target]
@@ -69,7 +69,7 @@ def build(
                 f"it must wait {int(np.max(extra))} steps, the chip can wait {features.delay_max}",
                 f"connection '{c.name}'", "Shorten the delay, or the longest branch beside it"))
         weight = c.weight if c.trained else _fixed(c, unit, network, fmt)
-        message = features.graded_bits if graded[c.source] else 0
+        message = input_bits if c.source == network.input else features.graded_bits if graded[c.source] else 0
         synapses.append(Synapses(
             c.name, c.source, c.target, _stored(weight, fmt), c.kernel, unit.exponents[c.name], fmt.bits, "mixed",
             c.source_shape, c.target_shape, extra, c.feedback, message))
@@ -88,7 +88,7 @@ def build(
     assert last is not None
     return IntegerNetwork(
         network.input, network.shapes[network.input], last, tuple(populations), tuple(synapses), arithmetic,
-        tuple(notes), features.graded_bits if graded_input else 0)
+        tuple(notes), input_bits)
 
 
 def _lag(network: Network, c: Connection) -> int | np.ndarray:
