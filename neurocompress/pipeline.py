@@ -92,7 +92,8 @@ def compress_for(
     if not 0.0 <= sparsity < 1.0:
         raise refuse(f"sparsity {sparsity} is not a share of zeros", fix="Give a number from 0 up to, but not, 1")
     fmt = weight_format(profile, bits)
-    network = canonical(network)
+    original = canonical(network)
+    network, said = expressible(original, features(profile), profile.title)
     found = connections(network)
     calibration = None
     if spikes is not None:
@@ -125,8 +126,18 @@ def compress_for(
         name: replace(node, weight=_as(node.weight, layers[name].weight), bias=layers[name].bias)
         for name, node in network.nodes.items() if isinstance(node, WEIGHTED) and name in layers
     }
-    return Compressed(network, network.with_nodes(changed), layers, units, fmt, features(profile), profile,
-                      method, sparsity, _fallbacks(layers))
+    return Compressed(original, network.with_nodes(changed), layers, units, fmt, features(profile), profile,
+                      method, sparsity, said + _fallbacks(layers))
+
+
+def expressible(network: Network, chip: Features, title: str) -> tuple[Network, tuple[str, ...]]:
+    """The network under conventions that the chip's neurons have, and a sentence for each that was changed."""
+    if network.conventions.spikes_per_step == "many" and not chip.graded_bits:
+        one = replace(network.conventions, spikes_per_step="one")
+        said = (f"{title} sends at most one spike per neuron and step: neurons that sent several in a step "
+                "now send one, and the rest in later steps where they reset by subtraction")
+        return replace(network, conventions=one), (said,)
+    return network, ()
 
 
 def _as(original: np.ndarray, weight: Array) -> Array:

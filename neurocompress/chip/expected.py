@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from ..network.connections import Connection
+
+if TYPE_CHECKING:
+    pass
 
 
 def pruned(connection: Connection, sparsity: float) -> Connection:
@@ -18,7 +21,7 @@ def pruned(connection: Connection, sparsity: float) -> Connection:
     if not connection.trained or sparsity <= 0.0:
         return connection
     weight = connection.weight
-    values = weight.data if isinstance(weight, sparse.csr_array) else np.asarray(weight)
+    values = weight if isinstance(weight, np.ndarray) else weight.data
     magnitude = np.abs(values).ravel()
     drop = round(sparsity * magnitude.size)
     if drop == 0:
@@ -28,6 +31,8 @@ def pruned(connection: Connection, sparsity: float) -> Connection:
     ties = np.flatnonzero(magnitude == level)
     keep[ties[drop - int(np.count_nonzero(magnitude < level)) :]] = True
     kept = np.where(keep.reshape(values.shape), values, values.dtype.type(0))
-    if isinstance(weight, sparse.csr_array):
+    if not isinstance(weight, np.ndarray):
+        from scipy import sparse
+
         kept = sparse.csr_array((kept, weight.indices, weight.indptr), shape=weight.shape)
     return replace(connection, weight=kept)

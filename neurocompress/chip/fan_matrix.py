@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ..network.connections import Connection
 from ..network.nodes import Shape
 from .fan import Cut, Format, Ints, Load, pieces, sizes
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ class MatrixFan:
     @cached_property
     def _full(self) -> bool:
         w = self.weight
-        return not isinstance(w, sparse.csr_array) and bool(np.count_nonzero(w) == w.size)
+        return isinstance(w, np.ndarray) and bool(np.count_nonzero(w) == w.size)
 
     @cached_property
     def _mask(self) -> NDArray[np.bool_]:
@@ -48,6 +51,8 @@ class MatrixFan:
 
     @cached_property
     def _csr(self) -> sparse.csr_array:
+        from scipy import sparse  # slow to import, and most networks need none of it
+
         found = sparse.csr_array(self.weight, copy=True)
         found.eliminate_zeros()
         return found
@@ -63,7 +68,7 @@ class MatrixFan:
                 continue
             span = slice(int(rows[0]), int(rows[-1]) + 1)
             together = span.stop - span.start == rows.size
-            if isinstance(self.weight, sparse.csr_array):
+            if not isinstance(self.weight, np.ndarray):
                 csr = self._csr
                 taken = csr.indices[csr.indptr[span.start] : csr.indptr[span.stop]] if together else csr[rows].indices
                 yield rows.size, np.bincount(taken, minlength=n_sources).astype(np.int64)
@@ -117,7 +122,7 @@ class MatrixFan:
     def fan_in(self) -> int:
         if self._full:
             return int(self.weight.shape[1])
-        if isinstance(self.weight, sparse.csr_array):
+        if not isinstance(self.weight, np.ndarray):
             return int(np.diff(self._csr.indptr).max(initial=0))
         return int(np.count_nonzero(self._mask, axis=1).max(initial=0))
 
@@ -126,4 +131,4 @@ class MatrixFan:
         return next(self._counts(tuple((0, n) for n in self.grid)))[1]
 
     def stored_weights(self) -> int:
-        return int(self._csr.nnz if isinstance(self.weight, sparse.csr_array) else np.count_nonzero(self.weight))
+        return int(self._csr.nnz if not isinstance(self.weight, np.ndarray) else np.count_nonzero(self.weight))

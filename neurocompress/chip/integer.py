@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from ..network.connections import Kernel, Weight
 from ..network.nodes import Shape
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Ints = np.ndarray  # integer arrays that broadcast to a population's shape
 
@@ -71,6 +74,8 @@ class Synapses:
 
     def matrix(self) -> sparse.csr_array:
         """(targets, sources) csr_array of integers."""
+        from scipy import sparse
+
         if self.kernel is not None:
             return self.kernel.matrix(np.asarray(self.weight))
         return sparse.csr_array(self.weight)

@@ -7,15 +7,18 @@ what is put on a chip's grid is what the chip stores. Each path between populati
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from ..errors import Problem, Refused
 from .connections import Kernel
 from .graph import SOURCES, Edge, Network
 from .nodes import Conv, Delay, Flatten, Linear, Node, Output, Pool, Scale, Shape
 from .shapes import output_shape
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 #: Largest matrix that a product of layers may become.
 MATERIALIZE_MAX = 2**26
@@ -195,6 +198,8 @@ def _as_weights(scale: Node, shape: Shape) -> Node:
 
 def matrix_of(node: Node, shape: Shape) -> sparse.csr_array:
     """A stateless linear node over an input of `shape`, as a (targets, sources) sparse matrix."""
+    from scipy import sparse
+
     n = int(np.prod(shape))
     if isinstance(node, Linear):
         return sparse.csr_array(node.weight)
@@ -221,6 +226,8 @@ def _materialized(chain: list[tuple[str, Node]], shape: Shape, target_shape: Sha
         raise ValueError("several layers of weights without a neuron between them end in neurons of an image")
     if int(np.prod(shape)) * target_shape[0] > MATERIALIZE_MAX:
         raise ValueError("several layers of weights without a neuron between them are too large to multiply out")
+    from scipy import sparse
+
     total, bias, here = sparse.csr_array(sparse.eye_array(int(np.prod(shape)))), np.zeros(()), shape
     for _, node in chain:
         step = matrix_of(node, here)

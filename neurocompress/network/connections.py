@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy import sparse
 
 from ..errors import Problem, Refused
 from .graph import Network
 from .nodes import Array, Conv, Delay, Linear, Pool, Shape
 from .shapes import windows
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +78,16 @@ class Kernel:
     def matrix(self, weight: np.ndarray) -> sparse.csr_array:
         """The convolution as a (targets, sources) sparse matrix; explicit zeros of the kernel are left out."""
         target, source, tap = self.taps(weight.shape)
+        from scipy import sparse
+
         values = weight.ravel()[tap]
         keep = values != 0
         shape = (int(np.prod(self.output_shape)), int(np.prod(self.input_shape)))
         return sparse.csr_array((values[keep], (target[keep], source[keep])), shape=shape)
 
 
-Weight: TypeAlias = np.ndarray | sparse.csr_array
+#: A dense array, or a sparse matrix (scipy is slow to import and loaded only where one is made).
+Weight: TypeAlias = "np.ndarray | sparse.csr_array"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +126,8 @@ class Connection:
 
     def matrix(self) -> sparse.csr_array:
         """The map as a (targets, sources) sparse matrix."""
+        from scipy import sparse
+
         if self.kernel is not None:
             return self.kernel.matrix(np.asarray(self.weight))
         return sparse.csr_array(self.weight)
@@ -187,6 +194,8 @@ def _folded(
     from .canonical import matrix_of
 
     if weighted is None and not pools:
+        from scipy import sparse
+
         return sparse.csr_array(sparse.eye_array(int(np.prod(shape)))), None
     if weighted is None:
         n = len(shape) - 1
@@ -204,11 +213,26 @@ def _folded(
         return conv.weight, Kernel.of(shape, conv.weight.shape, conv.stride, conv.padding, conv.dilation, conv.groups)
     if not pools:
         return np.asarray(weighted.weight), None
+    if isinstance(weighted, Linear):
+        spread = np.asarray(weighted.weight).reshape(-1, *pooled_shape)
+        for pool, size in zip(reversed(pools), reversed(sizes[:-1]), strict=True):
+            spread = _unpooled(pool, spread, size)
+        return spread.reshape(len(spread), -1), None
     total = matrix_of(weighted, pooled_shape)
     for pool, size in zip(reversed(pools), reversed(sizes[:-1]), strict=True):
         total = total @ matrix_of(pool, size)
-    dense = total.nnz > total.shape[0] * total.shape[1] / 4
-    return (total.toarray() if dense else sparse.csr_array(total)), None
+    return total, None
+
+
+def _unpooled(pool: Pool, weight: np.ndarray, size: Shape) -> np.ndarray:
+    """Weights (rows, c, h, w) behind a sum pool as weights before it, (rows, *size): each repeated over its window."""
+    (top, bottom), (left, right) = pool.padding
+    wide = np.zeros((len(weight), size[0], size[1] + top + bottom, size[2] + left + right), dtype=weight.dtype)
+    for i, j in np.ndindex(*pool.kernel_size):
+        rows = slice(i, i + (weight.shape[2] - 1) * pool.stride[0] + 1, pool.stride[0])
+        columns = slice(j, j + (weight.shape[3] - 1) * pool.stride[1] + 1, pool.stride[1])
+        wide[:, :, rows, columns] += weight
+    return wide[:, :, top : top + size[1], left : left + size[2]]
 
 
 def _before_pool(pool: Pool, conv: Conv, size: Shape, pooled: Shape) -> Conv | None:

@@ -40,7 +40,8 @@ class Run:
 @dataclass(frozen=True)
 class Change:
     """One population before and after. rates in spikes per neuron and step; van_rossum is the mean distance
-    per neuron and sample (kernel of VAN_ROSSUM_TAU steps, the first VAN_ROSSUM_SAMPLES samples); earth_movers compares the distributions of rates."""
+    per neuron and sample (kernel of VAN_ROSSUM_TAU steps, the first VAN_ROSSUM_SAMPLES samples); earth_movers compares
+    the distributions of rates."""
 
     population: str
     rate_before: float
@@ -118,7 +119,8 @@ def verify(
     changes = {
         (a, b): tuple(
             Change(p, before.firing_rate, after.firing_rate, before.dead, after.dead,
-                   distances[a, b, p] / (n * min(len(spikes), VAN_ROSSUM_SAMPLES)), earth_movers(before.rates, after.rates), mismatches[a, b, p])
+                   distances[a, b, p] / (n * min(len(spikes), VAN_ROSSUM_SAMPLES)),
+                   earth_movers(before.rates, after.rates), mismatches[a, b, p])
             for p, n in populations.items()
             for before, after in [(runs[a].activities[p], runs[b].activities[p])])
         for a, b in pairs
