@@ -104,7 +104,8 @@ def simulate(
 
         network = load(path, preset=preset, dt=dt, reset=reset)
         check_record(network, names)
-        given = data if not isinstance(data, (str, Path)) else load_spikes(data, network.shapes[network.input])
+        shape = network.shapes[network.input]
+        given = load_spikes(data, shape, analog=True) if isinstance(data, (str, Path)) else data
         arrays = simulate_float(network, given.spikes, names,
                                 progress=lambda done: tell("simulating", done, given.samples))
         return _simulation("float", arrays, given, notes=network.notes)
@@ -170,7 +171,7 @@ def compare(
         raise Refused(Problem(
             f"A takes inputs of shape {first.shapes[first.input]}, B of {second.shapes[second.input]}",
             fix="Compare networks for the same data"))
-    given = data if not isinstance(data, (str, Path)) else load_spikes(data, first.shapes[first.input])
+    given = load_spikes(data, first.shapes[first.input], analog=True) if isinstance(data, (str, Path)) else data
     both = {n: int(np.prod(s)) for n, s in first.shapes.items()
             if n in first.names and n in second.names and second.shapes[n] == s}
     for side in (first, second):

@@ -210,3 +210,12 @@ def test_poisson_spikes_have_their_rate_and_repeat_with_their_seed() -> None:
         poisson((2,), 1, 1, 1.5, 0)
     with pytest.raises(Refused, match="at least one"):
         poisson((2,), 0, 1, 0.5, 0)
+
+
+def test_fractions_are_currents_for_a_float_simulation_only(tmp_path):
+    np.savez(tmp_path / "x.npz", spikes=np.full((1, 2, 3), 0.04))
+    with pytest.raises(Refused, match="no whole numbers"):
+        load_spikes(tmp_path / "x.npz")
+    found = load_spikes(tmp_path / "x.npz", analog=True)
+    assert found.spikes.dtype == np.float32
+    np.testing.assert_allclose(found.spikes, 0.04)

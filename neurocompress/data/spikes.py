@@ -63,10 +63,12 @@ def load_spikes(
     input_shape: tuple[int, ...] | None = None,
     need_labels: bool = False,
     max_bytes: int = MAX_BYTES,
+    analog: bool = False,
 ) -> SpikeData:
     """Read and check FILE.npz.
 
     input_shape: shape of the network's input; when given, spikes must be (samples, timesteps, *input_shape).
+    analog: fractions are welcome, as input currents of a float simulation; they are kept as float32.
     uint8, int16 and float32 spikes are kept as stored; other numeric types become uint8 or int16, exactly.
     Raises `Refused` with every problem found: file, keys, shapes, values, labels, size.
     """
@@ -81,7 +83,7 @@ def load_spikes(
         shape_problems = _shape_problems(spikes.shape, input_shape, file)
         problems += shape_problems
         if spikes.size:
-            problems += _value_problems(spikes, file)
+            problems += _value_problems(spikes, file, analog)
     if labels is not None:
         problems += _label_problems(labels, None if spikes is None or spikes.ndim == 0 else len(spikes), file)
     elif need_labels:
@@ -131,7 +133,7 @@ def _shape_problems(shape: tuple[int, ...], input_shape: tuple[int, ...] | None,
     return []
 
 
-def _value_problems(spikes: np.ndarray, file: str) -> list[Problem]:
+def _value_problems(spikes: np.ndarray, file: str, analog: bool) -> list[Problem]:
     """Sentences about values that are no spikes; counted sample by sample, so that memory stays small."""
     if spikes.dtype in (np.bool_, np.uint8):
         return []
@@ -142,7 +144,7 @@ def _value_problems(spikes: np.ndarray, file: str) -> list[Problem]:
             finite = np.isfinite(sample)
             nan += sample.size - int(np.count_nonzero(finite))
             sample = sample[finite]
-            fraction += int(np.count_nonzero(sample != np.rint(sample)))
+            fraction += 0 if analog else int(np.count_nonzero(sample != np.rint(sample)))
         negative += int(np.count_nonzero(sample < 0))
         large += int(np.count_nonzero(sample > MAX_COUNT))
     found = (
@@ -173,8 +175,10 @@ def _label_problems(labels: np.ndarray, samples: int | None, file: str) -> list[
 
 
 def _stored(spikes: np.ndarray) -> np.ndarray:
-    """uint8, int16 or float32 in native byte order and C order; values are known to be whole and in range."""
+    """uint8, int16 or float32 in native byte order and C order; values are known to be in range."""
     native = spikes.dtype.newbyteorder("=")
-    if native not in (np.uint8, np.int16, np.float32):
+    if spikes.dtype.kind == "f" and np.any(spikes != np.rint(spikes)):
+        native = np.dtype(np.float32)
+    elif native not in (np.uint8, np.int16, np.float32):
         native = np.dtype(np.uint8 if spikes.dtype == np.bool_ or spikes.max() < 256 else np.int16)
     return np.ascontiguousarray(spikes, dtype=native)

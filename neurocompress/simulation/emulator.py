@@ -67,6 +67,9 @@ def emulate(
         problems.append(Problem(
             f"the data has shape {spikes.shape}", f"input '{network.input}'",
             f"Give spikes of shape (samples, timesteps, {', '.join(map(str, network.input_shape))})"))
+    elif spikes.dtype.kind == "f" and np.any(spikes != np.rint(spikes)):
+        problems.append(Problem("the data holds fractions, and a chip receives spikes", f"input '{network.input}'",
+                                "Encode the values as spikes: whole numbers per step"))
     if problems:
         raise Refused(problems)
     largest = max(int(np.prod(s)) for s in [network.input_shape, *(p.shape for p in network.populations)])
