@@ -152,7 +152,6 @@ def fit(found: Fit) -> None:
           [(row.layer, *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown))
            for row in found.rows])
     _limits(out, found)
-    notes(out, "Notes", found.notes)
 
 
 def _verdict(out: Console, found: Fit) -> None:
@@ -175,6 +174,7 @@ def _limits(out: Console, found: Fit) -> None:
     if found.violations:
         out.print()
     notes(out, "Unchecked limits", (f"{u.code} {u.resource}: {u.reason}" for u in found.unchecked))
+    notes(out, "Figures of this chip", found.notes)
 
 
 def inspection(found: dict[str, Any], model: Path) -> None:
