@@ -167,6 +167,37 @@ def test_delays_thresholds_resets_and_readouts_have_their_integer_form():
     np.testing.assert_array_equal(emulated, expected)
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("cuba", [False, True])
+def test_neurons_that_all_differ_compute_what_their_compressed_weights_mean(reset, cuba):
+    """Thresholds, resistances, time constants, leaks and resets of their own; the grid's values in floating point."""
+    rng = np.random.default_rng(7)
+
+    def neurons(n):
+        def draw(low, high):
+            return rng.uniform(low, high, n)
+
+        more = {"tau_syn": draw(2, 6), "w_in": draw(0.5, 2)} if cuba else {}
+        return Neuron((n,), r=draw(0.5, 2), v_threshold=draw(0.5, 2), v_reset=draw(-0.2, 0.2), tau_mem=draw(3, 12),
+                      v_leak=draw(-0.2, 0.3), **more)
+
+    wrong = total = 0
+    for _ in range(5):
+        rows = np.exp(rng.normal(0, 0.5, (30, 1)))
+        nodes = {"input": Input((20,)), "fc": Linear(rng.normal(0, 1, (30, 20)) * rows, rng.normal(0, 0.1, 30)),
+                 "a": neurons(30), "rec": Linear(rng.normal(0, 0.5, (30, 30))), "fc2": Linear(rng.normal(0, 1, (10, 30))),
+                 "b": neurons(10), "output": Output((10,))}
+        edges = (("input", "fc"), ("fc", "a"), ("a", "rec"), ("rec", "a"), ("a", "fc2"), ("fc2", "b"), ("b", "output"))
+        spikes = (rng.random((2, 30, 20)) < 0.3).astype(np.uint8)
+        made = compress_for(Network(nodes, edges, Conventions(dt=1.0, reset=reset)), PROFILE, spikes)
+        found = emulate(made.integer, spikes, ["a", "b"]).spikes
+        expected = simulate(made.network, spikes, ["a", "b"])
+        for name in ("a", "b"):
+            wrong, total = wrong + int(np.sum(found[name] != expected[name])), total + int(expected[name].sum())
+    assert total > 300
+    assert wrong / total < 0.05
+
+
 def test_a_loop_of_two_connections_is_reported():
     rng = np.random.default_rng(4)
     nodes = {"input": Input((3,)), "fc": Linear(even(rng, 3, 3)), "a": integrate(rng, (3,)),

@@ -21,6 +21,7 @@ class Step:
     """Coefficients of one time step, float64 arrays that broadcast to the neuron's shape.
 
     alpha, gain_syn: None without a synapse. beta 1 for IF. v_threshold: None for a neuron that never spikes.
+    v_reset: 0 where the reset is a subtraction, which does not look at it.
     """
 
     alpha: Array | None
@@ -66,7 +67,8 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
         leak = value("v_leak", zero) * (1.0 - beta)
         gain = one if unit else r * (1.0 - beta)
     threshold = None if neuron.v_threshold is None else np.asarray(neuron.v_threshold, dtype=np.float64)
-    return Step(alpha, gain_syn, beta, gain, leak, threshold, value("v_reset", zero))
+    v_reset = zero if conventions.reset == "subtract" else value("v_reset", zero)
+    return Step(alpha, gain_syn, beta, gain, leak, threshold, v_reset)
 
 
 def threshold_of(step: Step) -> Array:
