@@ -26,7 +26,7 @@ from .refine import Decay, Target, refine
 
 METHODS = ("sbc", "gptq", "rtn")
 
-#: Shares of the largest weight that the scale search tries as the end of the grid.
+#: Shares of the largest weight that the scale search of "sbc" tries as the end of the grid; the others end at 1.
 SEARCH = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.42, 0.35)
 
 #: Scales, best first, that are refined until one keeps every calibration spike.
@@ -45,7 +45,7 @@ class CompressedLayer:
     """m: grid integers in the weight's shape, int64. step: weight units per integer, (rows, 1...) broadcastable.
     bias: the layer's bias after correction, or None. error: mean squared error of the filtered input in threshold
     units, summed over the outputs of all layers into the population. scale_share: end of the grid as a share of the
-    largest weight. violations: None, or how much calibration spikes are still missed by, in thresholds (0: none)."""
+    largest weight. missed_by: None, or by how much calibration spikes are still missed, in thresholds (0: none)."""
 
     m: np.ndarray
     step: Array
@@ -53,7 +53,7 @@ class CompressedLayer:
     bits: int
     error: float
     scale_share: float
-    violations: float | None = None
+    missed_by: float | None = None
 
     @property
     def weight(self) -> Array:
@@ -123,12 +123,12 @@ def _population(  # type: ignore[no-untyped-def]
             error += lost
         return _Trial(error, share, steps, integers)
 
-    tried = sorted((trial(share) for share in (SEARCH if method != "rtn" else (1.0,))), key=lambda t: t.error)
-    best, shift, violations = tried[0], None, None
+    tried = sorted((trial(share) for share in (SEARCH if method == "sbc" else (1.0,))), key=lambda t: t.error)
+    best, shift, missed_by = tried[0], None, None
     behaviour = calibration.behaviours.get(population) if calibration is not None and method == "sbc" else None
     if behaviour is not None:
         more = (trial(share) for share in FINE)
-        best, shift, violations = _refined(
+        best, shift, missed_by = _refined(
             network, members[0], behaviour, weights, masks, m_max, row_gains, decays[population],
             itertools.chain(tried[:REFINED], more))
     fit(population, {n: ends[n] * best.share / m_max for n in layers}, sizes)  # the last word is the chosen one
@@ -141,7 +141,7 @@ def _population(  # type: ignore[no-untyped-def]
             best.integers[name].reshape(node.weight.shape),
             (np.broadcast_to(best.steps[name], len(node.weight)) / row_gains[name]).reshape(
                 -1, *(1,) * (node.weight.ndim - 1)),
-            biases[name], bits, best.error, best.share, violations,
+            biases[name], bits, best.error, best.share, missed_by,
         )
         for name, node in nodes.items()
     }

@@ -30,7 +30,8 @@ SCHEMA = "neurocompress.report/1"
 @dataclass(frozen=True, eq=False)
 class LayerReport:
     """One population with the weights into it. Sparsities are shares of zero weights; rates are spikes per neuron and
-    step; operations are per sample, summed over the connections into it; error as in CompressedLayer."""
+    step; operations are per sample, summed over the connections into it; scale_share and missed_by as in
+    CompressedLayer."""
 
     population: str
     layers: tuple[str, ...]
@@ -52,7 +53,7 @@ class LayerReport:
     van_rossum: float
     mismatches: int
     scale_share: float | None
-    violations: float | None
+    missed_by: float | None
     u_wrapped: int
     v_clipped: int
 
@@ -157,7 +158,7 @@ def make_report(
             total(operations(before_of[c.name], runs["float"].activities[c.source]) for c in into),
             total(operations(c, runs["emulated"].activities[c.source]) for c in into),
             neuron_updates(row.neurons, steps), change.van_rossum, change.mismatches,
-            found[0].scale_share if found else None, found[0].violations if found else None,
+            found[0].scale_share if found else None, found[0].missed_by if found else None,
             overflow[p].u_wrapped, overflow[p].v_clipped))
     accuracy = held_out = None
     if labels is not None:
