@@ -162,11 +162,15 @@ class Comparison:
 def compare(
     a: str | Path, b: str | Path, data: str | Path | SpikeData, *, progress: Progress | None = None
 ) -> Comparison:
-    """A model (float simulator) or bundle (emulator) against another, over the same spikes. Raises `Refused`."""
+    """A model (float simulator) or bundle (emulator) against another, over the same spikes.
+
+    A model beside a bundle is read with the --preset, --dt and --reset that the bundle was deployed with, so that
+    both mean the same network. Raises `Refused`.
+    """
     from .data.spikes import load_spikes
     from .report.verify import verify
 
-    first, second = _runnable(Path(a)), _runnable(Path(b))
+    first, second = _runnable(Path(a), Path(b)), _runnable(Path(b), Path(a))
     if first.shapes[first.input] != second.shapes[second.input]:
         raise Refused(Problem(
             f"A takes inputs of shape {first.shapes[first.input]}, B of {second.shapes[second.input]}",
@@ -216,8 +220,8 @@ def _refuse_graded(network: IntegerNetwork, data: SpikeData) -> None:
                      f"for at most {most}", file=data.name, fix="Deploy with data of this kind, or keep fewer per step")
 
 
-def _runnable(path: Path) -> _Runnable:
-    """A bundle as its emulator, a model as its float simulation."""
+def _runnable(path: Path, other: Path) -> _Runnable:
+    """A bundle as its emulator, a model as its float simulation, read as the other one was."""
     from .report.verify import emulator_engine, float_engine
 
     if bundle.is_bundle(path):
@@ -226,6 +230,10 @@ def _runnable(path: Path) -> _Runnable:
         names = frozenset(p.name for p in integer.populations)
         return _Runnable(emulator_engine(integer, {}), names, shapes, integer.input,
                          (f"{path}: emulated in the chip's integers",), integer)
-    network = load(path)
+    options = bundle.read_report(other).get("options") if bundle.is_bundle(other) else None
+    given = options if isinstance(options, dict) else {}
+    reading = {name: given[name] for name in ("preset", "dt", "reset") if given.get(name) is not None}
+    network = load(path, **reading)
+    said = f", read as {other} was: " + ", ".join(f"{k} {v}" for k, v in reading.items()) if reading else ""
     return _Runnable(float_engine(network), frozenset(network.populations), network.shapes, network.input,
-                     (f"{path}: simulated in floating point", *network.notes))
+                     (f"{path}: simulated in floating point{said}", *network.notes))

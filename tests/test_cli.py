@@ -357,3 +357,13 @@ def test_names_from_a_file_send_no_codes_to_the_terminal(tmp_path: Path, run: Ru
         seen = run(*arguments)
         assert "\x1b" not in seen.out + seen.err
         assert "2J" in seen.out + seen.err
+
+
+def test_a_model_beside_a_bundle_is_read_as_the_bundle_was(tmp_path):
+    """Deployed with subtract and another dt, and compared without saying so again."""
+    model, data = EXAMPLE / "digits.nir", load_spikes(EXAMPLE / "digits_test.npz").first(12)
+    neurocompress.deploy(model, "loihi2", data=data, out=tmp_path / "b", method="rtn", reset="subtract", dt=2e-3)
+    found = neurocompress.compare(model, tmp_path / "b", data)
+    own = neurocompress.simulate(model, data, reset="subtract", dt=2e-3)
+    np.testing.assert_array_equal(found.runs[0].classes, own.classes)
+    assert any("reset subtract" in note for note in found.notes)
