@@ -13,7 +13,7 @@ from .. import __version__
 from ..chip.fit import Fit
 from ..chip.integer import IntegerNetwork
 from ..chip.profile import Profile
-from ..network.connections import connections
+from ..network.connections import Connection, connections
 from ..network.graph import Network
 from ..pipeline import Compressed
 from ..simulation.emulator import Overflow
@@ -174,8 +174,15 @@ def make_report(
         agreement, tuple(layers), fit,
         energy(section, total(x.sops_before for x in layers), updates),
         energy(section, total(x.sops for x in layers), updates),
-        (*compressed.network.notes, *compressed.notes, *integer.notes, *_said(calibration, layers)),
+        (*compressed.network.notes, *compressed.notes, *integer.notes, *_pooled(after_of), *_said(calibration, layers)),
         {p.name: p.latency for p in integer.populations})
+
+
+def _pooled(found: tuple[Connection, ...]) -> tuple[str, ...]:
+    """Pooling costs memory on a chip, which has synapses and neurons and nothing else."""
+    return tuple(
+        f"the pooling before '{c.name}' is folded into it: each of its weights drives {c.repeats} synapses"
+        for c in found if c.repeats > 1)
 
 
 def _said(calibration: Split, layers: list[LayerReport]) -> tuple[str, ...]:
