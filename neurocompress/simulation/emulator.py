@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ class _Runner:
     def __init__(self, network: IntegerNetwork, record: tuple[str, ...], states: bool,
                  overflow: dict[str, Overflow], device: torch.device):
         self.network, self.record, self.states, self.overflow = network, set(record), states, overflow
-        self.device = device
+        self.device, self.lock = device, Lock()
         self.maps = [(s, deliver(s, device), _lags(network.aligned_delay(s), s)) for s in network.synapses]
         targets: dict[str, list[str]] = {}
         for s in network.synapses:
@@ -133,8 +134,9 @@ class _Runner:
                     if trace is not None:
                         trace[0][t], trace[1][t] = neurons[name].u, neurons[name].v
             for name in group:
-                self.overflow[name].u_wrapped += neurons[name].wrapped
-                self.overflow[name].v_clipped += neurons[name].clipped
+                with self.lock:  # batches run side by side
+                    self.overflow[name].u_wrapped += neurons[name].wrapped
+                    self.overflow[name].v_clipped += neurons[name].clipped
                 trace = keep[name]
                 if trace is not None:
                     out[f"u:{name}"], out[f"v:{name}"] = trace

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -126,6 +127,7 @@ class Runner:
     def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device,
                  peaks: dict[str, Peak] | None = None):
         self.network, self.keep, self.peaks = network, frozenset(keep), peaks
+        self.lock = Lock()
         self.apply = {name: operation(node, dtype, device) for name, node in network.nodes.items()}
         self.rest: Signals = {}
         with torch.inference_mode():
@@ -179,8 +181,9 @@ class Runner:
 
     def _note_peak(self, name: str, membrane: Membrane) -> None:
         if self.peaks is not None:
-            before = self.peaks.get(name, Peak(0.0, 0.0))
-            self.peaks[name] = Peak(max(before.v, float(membrane.peak_v)), max(before.u, float(membrane.peak_u)))
+            with self.lock:  # batches run side by side
+                before = self.peaks.get(name, Peak(0.0, 0.0))
+                self.peaks[name] = Peak(max(before.v, float(membrane.peak_v)), max(before.u, float(membrane.peak_u)))
 
     def _run_alone(self, name: str, signals: Signals) -> None:
         node, sources = self.network.nodes[name], self.network.inputs_of(name)
