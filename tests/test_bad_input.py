@@ -140,7 +140,6 @@ def spikes_of(data: Path) -> tuple[np.ndarray, np.ndarray]:
     (lambda s, y: {"spikes": s[0]}, "it has shape (32, 64), expected (samples, timesteps, 64)"),
     (lambda s, y: {"spikes": s[:0]}, "it is empty"),
     (lambda s, y: {"spikes": -s.astype(np.int8)}, "negative values"),
-    (lambda s, y: {"spikes": 0.5 * s}, "no whole numbers"),
     (lambda s, y: {"spikes": np.where(s > 0, np.nan, 0)}, "NaN or infinite values"),
     (lambda s, y: {"spikes": s, "labels": y[:3]}, "it holds 3 labels for 4 samples"),
     (lambda s, y: {"spikes": s, "labels": y.astype(float)}, "expected integers"),
@@ -159,6 +158,19 @@ def test_data_that_are_no_spikes_are_refused_by_every_verb(
                       ["compare", DIGITS, bundle, "--data", bad],
                       ["deploy", DIGITS, *TO, "--data", bad, "--out", tmp_path / "b"]):
         assert sentence in refused(run, tmp_path, *arguments)
+
+
+def test_fractions_are_currents_in_floating_point_and_refused_by_what_runs_on_a_chip(
+    data: Path, bundle: Path, tmp_path: Path, run: Run
+) -> None:
+    currents = tmp_path / "currents.npz"
+    np.savez(currents, spikes=0.5 * spikes_of(data)[0])
+    assert run("simulate", DIGITS, "--data", currents).status == 0
+    for arguments in (["simulate", bundle, "--engine", "emulator", "--data", currents],
+                      ["simulate", bundle, "--engine", "lava", "--data", currents],
+                      ["deploy", DIGITS, *TO, "--data", currents, "--out", tmp_path / "b"]):
+        assert "no whole numbers" in refused(run, tmp_path, *arguments)
+    assert "the data holds fractions" in refused(run, tmp_path, "compare", DIGITS, bundle, "--data", currents)
 
 
 def test_data_that_are_no_npz_file_are_refused(data: Path, tmp_path: Path, run: Run) -> None:
