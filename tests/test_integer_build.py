@@ -185,7 +185,8 @@ def test_neurons_that_all_differ_compute_what_their_compressed_weights_mean(rese
     for _ in range(5):
         rows = np.exp(rng.normal(0, 0.5, (30, 1)))
         nodes = {"input": Input((20,)), "fc": Linear(rng.normal(0, 1, (30, 20)) * rows, rng.normal(0, 0.1, 30)),
-                 "a": neurons(30), "rec": Linear(rng.normal(0, 0.2, (30, 30))), "fc2": Linear(rng.normal(0, 1, (10, 30))),
+                 "a": neurons(30), "rec": Linear(rng.normal(0, 0.2, (30, 30))),
+                 "fc2": Linear(rng.normal(0, 1, (10, 30))),
                  "b": neurons(10), "output": Output((10,))}
         edges = (("input", "fc"), ("fc", "a"), ("a", "rec"), ("rec", "a"), ("a", "fc2"), ("fc2", "b"), ("b", "output"))
         spikes = (rng.random((2, 30, 20)) < 0.3).astype(np.uint8)

@@ -30,7 +30,7 @@ def commands() -> list[str]:
 
 def verb_options() -> set[str]:
     options = [p for verb in cli.commands.values() for p in verb.params if isinstance(p, click.Option)]
-    return {name for option in options for name in option.opts}
+    return {"--help", "--version"} | {name for option in options for name in option.opts}
 
 
 @pytest.mark.parametrize("line", commands())
