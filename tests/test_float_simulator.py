@@ -161,6 +161,18 @@ def test_feedback_arrives_one_step_later_with_its_bias_from_the_start():
     np.testing.assert_array_equal(simulate(Network(nodes, edges, without), x)["output"][0, :, 0], [0, 1, 1, 1, 1])
 
 
+def test_norse_reads_no_r_of_neurons_without_a_synapse():
+    def first_step(**parameters) -> float:
+        calm = Neuron((1,), tau_mem=np.full(1, 4e-3), v_leak=np.zeros(1), **parameters)
+        network = Network({"input": Input((1,)), "n": calm, "output": Output((1,))},
+                          (("input", "n"), ("n", "output")), PRESETS["norse"])
+        return float(simulate(network, np.ones((1, 1, 1)))["output"][0, 0, 0])
+
+    assert first_step(r=np.full(1, 8.0)) == 0.25  # dt / tau_mem, as Norse computes it
+    cuba = {"tau_syn": np.full(1, 2e-3), "w_in": np.full(1, 2.0)}
+    assert first_step(r=np.full(1, 8.0), **cuba) == 2.0 * 0.5 * 8 * 0.25
+
+
 def test_synaptic_and_output_delays_and_delay_nodes_shift_spikes():
     nodes = {"input": Input((2,)), "wait": Delay(np.array([0.0, 2.0])), "a": unit(2), "b": unit(2),
              "output": Output((2,))}

@@ -35,7 +35,8 @@ class Conventions:
     recurrent_bias_at_start: a feedback connection delivers its bias in the first step already.
     synaptic_delay: time steps that every connection into a neuron takes on top of the graph.
     output_delay: time steps by which a neuron's spikes leave it late.
-    ignore: neuron parameters that the platform does not read (it uses their neutral value).
+    ignore: neuron parameters that the platform does not read (it uses their neutral value); "r_without_synapse" is r
+        of neurons that have no synaptic filter (I, IF, LI, LIF).
     weights: "float", or "int8-per-target": int8 by truncation with one scale per target population.
     """
 
@@ -65,7 +66,7 @@ NIR = Conventions()
 #: How each platform reads a NIR file. dt is the platform's own default; None where it is in the file.
 PRESETS: dict[str, Conventions] = {
     "nir": NIR,
-    "norse": Conventions(dt=1e-3, ignore=("v_reset",), recurrent_bias_at_start=False),
+    "norse": Conventions(dt=1e-3, ignore=("v_reset", "r_without_synapse"), recurrent_bias_at_start=False),
     "snntorch": Conventions(dt=1e-4, two_phase_reset=True),
     "spikingjelly": Conventions(dt=1e-4, fire=">="),
     "sinabs": Conventions(
@@ -113,7 +114,7 @@ def from_dict(values: dict[str, Any], file: str = "") -> Conventions:
         if not right:
             raise refuse(f"convention {name} is {value!r}", file=file, fix="Write the conventions again")
         if name == "ignore":
-            unknown = [v for v in value if v not in ("r", "v_leak", "v_reset", "w_in")]
+            unknown = [v for v in value if v not in ("r", "r_without_synapse", "v_leak", "v_reset", "w_in")]
             if unknown:
                 raise refuse(f"convention ignore names {unknown}", file=file, fix="Use r, v_leak, v_reset, w_in")
         clean[name] = tuple(value) if name == "ignore" else value

@@ -55,6 +55,8 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
         return neutral if given is None or name in conventions.ignore else np.asarray(given, dtype=np.float64)
 
     r = value("r", one)
+    if neuron.tau_syn is None and "r_without_synapse" in conventions.ignore:
+        r = one
     alpha = gain_syn = None
     if neuron.tau_syn is not None:
         alpha = _factor(neuron.tau_syn, dt, conventions.decay)
