@@ -134,7 +134,7 @@ def test_scalar_parameters_are_written_as_full_arrays(tmp_path: Path) -> None:
 
 
 def test_conventions_travel_and_the_user_goes_before_them(tmp_path: Path) -> None:
-    conventions = Conventions(dt=2e-3, reset="subtract", fire=">=", decay="exponential", 
+    conventions = Conventions(dt=2e-3, reset="subtract", fire=">=", decay="exponential",
                               ignore=("v_reset", "r_without_synapse"))
     write(dataclasses.replace(small(), conventions=conventions), tmp_path / "x.nir")
     assert read(tmp_path / "x.nir").conventions == conventions
