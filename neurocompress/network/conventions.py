@@ -116,7 +116,8 @@ def from_dict(values: dict[str, Any], file: str = "") -> Conventions:
         if name == "ignore":
             unknown = [v for v in value if v not in ("r", "r_without_synapse", "v_leak", "v_reset", "w_in")]
             if unknown:
-                raise refuse(f"convention ignore names {unknown}", file=file, fix="Use r, r_without_synapse, v_leak, v_reset, w_in")
+                raise refuse(f"convention ignore names {unknown}", file=file,
+                             fix="Use r, r_without_synapse, v_leak, v_reset, w_in")
         clean[name] = tuple(value) if name == "ignore" else value
     dt = clean.get("dt")
     if dt is not None and not (type(dt) in (int, float) and 0 < dt < float("inf")):
