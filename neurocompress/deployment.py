@@ -19,11 +19,10 @@ from .data.spikes import SpikeData, load_spikes, poisson
 from .errors import Refused, refuse
 from .frontends import nir as nir_file
 from .network.graph import Network
-from .network.nodes import Input
 from .pipeline import Compressed, compress_for, features
 from .plain import to_json
 from .report.report import Report, make_report
-from .report.verify import Change, Run, emulator_engine, float_engine, verify
+from .report.verify import emulator_engine, float_engine, verify
 from .simulation.emulator import Overflow
 
 #: Samples of the data that calibrate; the rest of it is never seen by compression.
@@ -86,8 +85,6 @@ def deploy(
     fit = check_fit(compressed.network, profile, compressed.fmt.bits)
     _refuse_unwritable(profile, integer)
 
-    runs: dict[str, Run] = {}
-    changes: dict[tuple[str, str], tuple[Change, ...]] = {}
     overflow: dict[str, Overflow] = {}
     samples = calibration if given is None else given.spikes
     engines = {
@@ -117,7 +114,7 @@ def write_bundle(
 ) -> None:
     """Everything needed to run, check and run again; in place whole or not at all."""
     with bundle.written(folder) as made:
-        backend("nir").write(compressed.network, made / bundle.MODEL, metadata=quantization_facts(compressed))
+        backend("nir").write(compressed.network, made / bundle.MODEL, metadata=quantization_facts(compressed, integer))
         integer_file.save(integer, made / bundle.INTEGER)
         (made / bundle.PROFILE).write_text(profile_text(target), encoding="utf-8")
         (made / bundle.REPORT).write_text(to_json(report.to_dict(), indent=1), encoding="utf-8")
@@ -127,10 +124,10 @@ def write_bundle(
                 emits.emit(integer, made / name)
 
 
-def quantization_facts(compressed: Compressed) -> dict[str, dict[str, Any]]:
+def quantization_facts(compressed: Compressed, integer: IntegerNetwork) -> dict[str, dict[str, Any]]:
     """What a reader needs to get the chip's integers back from the weights: by node of weights."""
     facts: dict[str, dict[str, Any]] = {}
-    for connection in compressed.integer.synapses:
+    for connection in integer.synapses:
         layer = compressed.layers.get(connection.name)
         if layer is not None:
             facts[connection.name] = {
@@ -155,7 +152,7 @@ def _data(
     network: Network, data: str | Path | SpikeData | None, seed: int
 ) -> tuple[SpikeData | None, np.ndarray, Split]:
     """The data, the calibration samples drawn from it, and how they were drawn."""
-    shape = _input_shape(network)
+    shape = network.shapes[network.input]
     if data is None:
         spikes = poisson(shape, POISSON_SAMPLES, POISSON_STEPS, POISSON_RATE, seed).spikes
         note = (f"synthetic Poisson spikes, {POISSON_RATE} per input and step, {POISSON_SAMPLES} samples of "
@@ -165,12 +162,6 @@ def _data(
     count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
     chosen = np.sort(np.random.default_rng(seed).permutation(given.samples)[:count])
     return given, given.spikes[chosen], Split(given.name, count, False, tuple(int(k) for k in chosen))
-
-
-def _input_shape(network: Network) -> tuple[int, ...]:
-    node = network.nodes[network.input]
-    assert isinstance(node, Input)
-    return node.shape
 
 
 def message_bits(spikes: np.ndarray) -> int:

@@ -59,10 +59,6 @@ class CompressedLayer:
     def weight(self) -> Array:
         return self.m * self.step
 
-    @property
-    def sparsity(self) -> float:
-        return float(np.mean(self.m == 0))
-
 
 def compress_layers(
     network: Network, row_gains: dict[str, Array], decays: dict[str, Decay], calibration: Calibration | None,
