@@ -210,7 +210,7 @@ def targets(name: str | None, as_json: bool) -> int:
 def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: int | None, binary: bool,
            as_json: bool) -> int:
     """Turn event recordings (.bin, .bs2, .npz, a folder of them) into spikes of FILE.npz."""
-    from .data.events import events_to_spikes
+    from .data.frames import events_to_spikes
 
     sizes = tuple(int(part) for part in shape.split(",")) if shape.replace(",", "").isdigit() else ()
     if len(sizes) != 3:

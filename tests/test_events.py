@@ -103,6 +103,39 @@ def test_events_outside_the_sensor_are_refused_with_every_reason() -> None:
             frames(events, **({"shape": (2, 34, 34), "dt": 1e-3, "steps": 1} | bad))  # type: ignore[arg-type]
 
 
+@given(st.lists(st.integers(0, 5000), max_size=40), st.integers(1, 12), st.sampled_from(["number", "time"]))
+def test_a_recording_cut_into_frames_equals_a_plain_loop(times: list[int], steps: int, split: str) -> None:
+    times.sort()
+    want = [0] * steps
+    for i, t in enumerate(times):
+        part = len(times) // steps if split == "number" else (times[-1] - times[0]) // steps
+        at = i if split == "number" else t - times[0]
+        want[next((k for k in range(steps - 1) if k * part <= at < (k + 1) * part), steps - 1)] += 1
+    if split == "time" and times and times[-1] - times[0] < steps:
+        return  # frames of no length: where the events go is no question of the format
+    zeros = np.zeros(len(times), np.int64)
+    events = Events(zeros, zeros, zeros, np.array(times, np.int64))
+    np.testing.assert_array_equal(frames(events, (1, 1, 1), split, steps).ravel(), want)  # type: ignore[arg-type]
+
+
+def test_a_long_frame_may_count_more_than_255_events(tmp_path: Path) -> None:
+    (tmp_path / "a.bs2").write_bytes(event(1, 2, 1, 100) * 10)
+    (tmp_path / "b.bs2").write_bytes(event(1, 2, 1, 100) * 700)
+    data = events_to_spikes(tmp_path, "number", 2)
+    assert data.spikes.dtype == np.int16
+    assert data.spikes[:, :, 1, 2, 1].tolist() == [[5, 5], [350, 350]]
+    assert data.name.endswith(": 2 frames per recording, split by number")
+    assert events_to_spikes(tmp_path, "time", 2, binary=True).spikes.dtype == np.uint8
+
+
+def test_recordings_can_be_chosen() -> None:
+    dataset = [(np.array([(i, 0, 0, 0)], [("x", int), ("y", int), ("t", int), ("p", int)]), 9 - i) for i in range(4)]
+    chosen = from_tonic(dataset).chosen([2, 0])
+    assert [listed(e)[0][0] for e in chosen] == [2, 0]
+    assert chosen.labels is not None
+    assert chosen.labels.tolist() == [7, 9]
+
+
 def test_a_folder_of_classes_gives_labels_in_the_order_of_file_names(tmp_path: Path) -> None:
     for label, names in {"0": ["00007", "00001"], "3": ["00002"], "notes": ["00000"]}.items():
         (tmp_path / label).mkdir()

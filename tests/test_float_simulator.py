@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurocompress.data.events import events_to_spikes
+from neurocompress.data.frames import events_to_spikes
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
 from neurocompress.network.conventions import PRESETS, Conventions

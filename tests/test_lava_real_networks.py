@@ -9,7 +9,7 @@ import pytest
 
 import neurocompress
 from neurocompress.chip import integer_file
-from neurocompress.data.events import events_to_spikes
+from neurocompress.data.frames import events_to_spikes
 from neurocompress.data.spikes import SpikeData, load_spikes
 from neurocompress.simulation.emulator import emulate
 from neurocompress.targets.lava import emit, run

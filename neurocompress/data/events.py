@@ -1,4 +1,4 @@
-"""Event recordings (x, y, polarity, microseconds) and their frames: spikes per time step and pixel.
+"""Event recordings (x, y, polarity, microseconds) and the formats they are stored in.
 
 Formats: N-MNIST and N-Caltech101 `.bin`, SLAYER's `.bs2`, a flat `.npz` of many recordings, and every dataset
 of tonic (`from_tonic`).
@@ -6,7 +6,6 @@ of tonic (`from_tonic`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
-from ..network.nodes import Shape
-from .arrays import MAX_BYTES, read_arrays
-from .spikes import SpikeData
-
-#: (channels, height, width) of N-MNIST: OFF and ON events of 34 x 34 pixels (Orchard et al. 2015).
-NMNIST = (2, 34, 34)
+from .arrays import read_arrays
 
 #: A recording of more bytes than this is not read: 200 million events of 5 bytes.
 MAX_RECORDING = 10**9
 
 #: In a .bin file an event in this row is no event: the sensor's clock ran over (the images have fewer rows).
 OVERFLOW_ROW, OVERFLOW_US = 240, 2**13
-
-#: This many broken recordings are named one by one; the rest is counted.
-NAMED = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +47,11 @@ class Recordings:
 
     def __iter__(self) -> Iterator[Events]:
         return (self.read(i) for i in range(self.count))
+
+    def chosen(self, indices: Sequence[int]) -> Recordings:
+        """These recordings alone, in this order."""
+        labels = None if self.labels is None else self.labels[np.asarray(indices, dtype=np.int64)]
+        return Recordings(len(indices), labels, self.name, lambda i: self.read(int(indices[i])))
 
 
 def read_bits40(data: bytes, overflow: bool = False) -> Events:
@@ -133,105 +129,6 @@ def from_tonic(dataset: Sequence[tuple[Any, Any]], name: str = "tonic", limit: i
     targets = getattr(dataset, "targets", None)
     labels = np.asarray([dataset[i][1] for i in range(count)] if targets is None else targets[:count])
     return Recordings(count, labels.astype(np.int64), name, read)
-
-
-def frames(events: Events, shape: Shape, dt: float, steps: int, binary: bool = False) -> np.ndarray:
-    """Events as spikes per step and pixel: (steps, channels, height, width) uint8, channel = polarity.
-
-    shape: (channels, height, width); with one channel both polarities share it. dt: seconds per step; step 0 starts
-    at 0 microseconds. Events after the last step are left out. binary: 1 where there was any event.
-    Raises `Refused` for events outside the sensor or before 0, and, unless binary, for more than 255 in one step.
-    """
-    if not 1e-9 <= dt <= 1e9 or steps < 1 or len(shape) != 3 or min(shape) < 1:
-        raise refuse(f"frames of shape {shape}, dt {dt} and {steps} steps", fix=(
-            "Give (channels, height, width), a dt of 1e-9 seconds or more and at least one step"))
-    channels, height, width = shape
-    x, y, t_us = (a.astype(np.int64, copy=False) for a in (events.x, events.y, events.t_us))
-    p = np.zeros_like(x) if channels == 1 else events.p.astype(np.int64)
-    problems = [
-        Problem(f"{name} runs from {values.min()} to {values.max()}, expected 0 to {size - 1}", fix=fix)
-        for name, values, size, fix in (
-            ("x", x, width, "Give the sensor's own (channels, height, width)"),
-            ("y", y, height, "Give the sensor's own (channels, height, width)"),
-            ("polarity", p, channels, "Give the sensor's own (channels, height, width)"),
-        ) if values.size and (values.min() < 0 or values.max() >= size)
-    ]
-    if t_us.min(initial=0) < 0:
-        problems.append(Problem(f"time starts at {t_us.min()} us", fix="Count time from the start of the recording"))
-    if problems:
-        raise Refused(problems)
-    step = _step(t_us, dt)
-    inside = step < steps
-    flat = np.ravel_multi_index((step[inside].astype(np.int64), p[inside], y[inside], x[inside]), (steps, *shape))
-    result = np.zeros((steps, *shape), dtype=np.uint8)
-    if binary:
-        result.reshape(-1)[flat] = 1
-        return result
-    where, counts = np.unique(flat, return_counts=True)
-    if counts.max(initial=0) > 255:
-        raise refuse(f"{counts.max()} events of one pixel fall into one step, a frame holds 255",
-                     fix="Use a shorter dt, or binary frames")
-    result.reshape(-1)[where] = counts
-    return result
-
-
-def _step(t_us: np.ndarray, dt: float) -> np.ndarray:
-    """Number of the step of each time stamp; in integers where dt is a whole number of microseconds, else float64."""
-    dt_us = dt * 1e6
-    whole = round(dt_us)
-    if whole >= 1 and abs(dt_us - whole) < 1e-9 * whole:
-        return t_us // whole
-    return np.floor(t_us / dt_us)
-
-
-def events_to_spikes(
-    source: str | Path | Recordings,
-    dt: float,
-    steps: int,
-    shape: Shape = NMNIST,
-    limit: int | None = None,
-    binary: bool = False,
-) -> SpikeData:
-    """Recordings as spikes: (recordings, steps, *shape) uint8 frames, with labels where the source has them.
-
-    source: what `load_events` reads, or `Recordings`. Other arguments as for `frames`.
-    Raises `Refused` with the problems of every recording; the result may take at most `MAX_BYTES`.
-    """
-    recordings = source if isinstance(source, Recordings) else load_events(source, limit)
-    count = recordings.count if limit is None else min(limit, recordings.count)
-    size = count * max(steps, 1) * math.prod(shape)
-    if size > MAX_BYTES:
-        raise refuse(f"{count} recordings of {steps} frames take {size / 2**30:.1f} GiB",
-                     file=recordings.name, fix=f"Limit the recordings: at most {MAX_BYTES / 2**30:g} GiB are made")
-    spikes: np.ndarray | None = None
-    problems: list[Problem] = []
-    broken = 0
-    late = total = 0
-    for i in range(count):
-        try:
-            events = recordings.read(i)
-            frame = frames(events, shape, dt, steps, binary)
-        except Refused as refused:
-            broken += 1
-            if broken <= NAMED:
-                problems += [
-                    p if p.file else Problem(p.what, f"recording {i}", p.fix, recordings.name) for p in refused.problems
-                ]
-            continue
-        if spikes is None:  # after the first recording has shown that the arguments make sense
-            spikes = np.empty((count, *frame.shape), dtype=np.uint8)
-        spikes[i] = frame
-        total += events.t_us.size
-        late += int(np.count_nonzero(_step(events.t_us, dt) >= steps))
-    if broken > NAMED:
-        problems.append(Problem(f"{broken - NAMED} more recordings have problems", fix="Repair the first ones, then "
-                                "run again", file=recordings.name))
-    if problems or spikes is None:
-        raise Refused(problems)
-    kind = "binary frames" if binary else "frames"
-    left_out = f", {100 * late / total:.2g} % of the events come later" if late else ""
-    labels = None if recordings.labels is None else recordings.labels[:count]
-    return SpikeData(spikes, labels, f"{recordings.name}: {steps} {kind} of {dt * 1e3:g} ms{left_out}")
 
 
 def _folder(path: Path, limit: int | None) -> Recordings:
