@@ -1,7 +1,7 @@
 """The float simulator: a network over a batch of samples, exactly as its conventions say.
 
 Layers without memory run once over all time steps; neurons scan in place; nodes that form a loop run step
-by step together. It is the reference for calibration and for accuracy.
+by step together. It is the reference for calibration and for accuracy, and what fine-tuning differentiates.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from threading import Lock
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import Problem, Refused
 from ..network.graph import Network
-from ..network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Node, Output, Pool, Scale, Threshold
-from ..network.shapes import flattened
+from ..network.nodes import Delay, Input, Neuron, Threshold
+from .learning import Learning
 from .neurons import Membrane
+from .stateless import delayed, delayed_step, operation, steps_of
 from .stored import as_stored
 
 #: Largest signal of one layer over one batch, in bytes; it sets how many samples run together.
 BLOCK_BYTES = 32 * 2**20
 
 Signals = dict[str, Tensor]
+Steps = Tensor | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -122,15 +123,18 @@ def in_turn(run: Callable[[int], Signals], starts: Iterable[int]) -> Iterator[Si
 
 
 class Runner:
-    """A network made ready: weights as tensors, constant inputs, delays of its edges."""
+    """A network made ready: weights as tensors, constant inputs, delays of its edges.
+
+    learning: run under autograd, with these weights and this gradient of spikes.
+    """
 
     def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device,
-                 peaks: dict[str, Peak] | None = None):
-        self.network, self.keep, self.peaks = network, frozenset(keep), peaks
+                 peaks: dict[str, Peak] | None = None, learning: Learning | None = None):
+        self.network, self.keep, self.peaks, self.learning = network, frozenset(keep), peaks, learning
         self.lock = Lock()
-        self.apply = {name: operation(node, dtype, device) for name, node in network.nodes.items()}
+        self.apply = {name: operation(name, node, dtype, device, learning) for name, node in network.nodes.items()}
         self.rest: Signals = {}
-        with torch.inference_mode():
+        with torch.inference_mode(learning is None):
             for name in network.order:
                 self.rest[name] = self._rest(name, dtype, device)
 
@@ -157,9 +161,12 @@ class Runner:
             return torch.zeros_like(self.rest[source])
         return self.rest[source]
 
-    @torch.inference_mode()
     def run(self, x: Tensor) -> Signals:
         """x: (timesteps, batch, *input shape). Returns the kept signals in the same layout."""
+        with torch.inference_mode(self.learning is None):
+            return self._run(x)
+
+    def _run(self, x: Tensor) -> Signals:
         signals: Signals = {self.network.input: x}
         uses = {name: len(self.network.outputs_of(name)) for name in self.network.nodes}
         for group in self.network.groups:
@@ -177,7 +184,15 @@ class Runner:
 
     def _membrane(self, name: str, node: Neuron, batch: int) -> Membrane:
         constant = sum((self.rest[a] for a in self.network.inputs_of(name)), torch.zeros_like(self.rest[name]))
-        return Membrane(node, self.network.conventions, batch, constant, watch=self.peaks is not None)
+        surrogate = None if self.learning is None else self.learning.surrogate
+        return Membrane(node, self.network.conventions, batch, constant, self.peaks is not None, surrogate)
+
+    def _room(self, steps: int, shape: tuple[int, ...], like: Tensor) -> Steps:
+        """Zeros (steps, *shape) to write into step by step; separate tensors under autograd, which keeps what was
+        read and so forbids to write beside it."""
+        if self.learning is None:
+            return torch.zeros((steps, *shape), dtype=like.dtype, device=like.device)
+        return [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(steps)]
 
     def _note_peak(self, name: str, membrane: Membrane) -> None:
         if self.peaks is not None:
@@ -193,12 +208,12 @@ class Runner:
         steps, batch = x.shape[:2]
         if isinstance(node, Neuron):
             late = self.network.conventions.output_delay
-            out = torch.zeros((steps + late, *x.shape[1:]), dtype=x.dtype, device=x.device)
+            out = self._room(steps + late, x.shape[1:], x)
             membrane = self._membrane(name, node, batch)
             for t in range(steps):
                 membrane.step(x[t], out[t + late])
             self._note_peak(name, membrane)
-            signals[name] = out[:steps]
+            signals[name] = joined(out, steps)
         elif isinstance(node, Delay):
             signals[name] = delayed(x, steps_of(node, self.network))
         else:
@@ -219,11 +234,11 @@ class Runner:
         late = self.network.conventions.output_delay
         nodes, shapes = self.network.nodes, self.network.shapes
         membranes: dict[str, Membrane] = {}
+        sent: dict[str, Steps] = {}
         for name in group:
             node = nodes[name]
             extra = late if isinstance(node, Neuron) else 0
-            signals[name] = torch.zeros(
-                (steps + extra, batch, *shapes[name]), dtype=example.dtype, device=example.device)
+            sent[name] = self._room(steps + extra, (batch, *shapes[name]), example)
             if isinstance(node, Neuron):
                 membranes[name] = self._membrane(name, node, batch)
         edges = {
@@ -231,91 +246,27 @@ class Runner:
             for name in group
         }
         delays = {n: steps_of(node, self.network) for n in group if isinstance(node := nodes[n], Delay)}
-        history: Signals = {
-            n: torch.zeros((steps, batch, *shapes[n]), dtype=example.dtype, device=example.device) for n in delays
-        }
+        history = {n: self._room(steps, (batch, *shapes[n]), example) for n in delays}
         for t in range(steps):
             for name in group:
                 x: Tensor | None = None
                 for source, lag, before in edges[name]:
-                    part = signals[source][t - lag] if t >= lag else before.expand(batch, *before.shape)
+                    arriving = sent[source] if source in sent else signals[source]
+                    part = arriving[t - lag] if t >= lag else before.expand(batch, *before.shape)
                     x = part if x is None else x + part
                 assert x is not None
                 if name in membranes:
-                    membranes[name].step(x, signals[name][t + late])
+                    membranes[name].step(x, sent[name][t + late])
                 elif name in delays:
                     history[name][t] = x
-                    signals[name][t] = delayed(history[name][: t + 1], delays[name])[t]
+                    sent[name][t] = delayed_step(history[name], t, delays[name])
                 else:
-                    signals[name][t] = self.apply[name](x)
+                    sent[name][t] = self.apply[name](x)
+        for name in group:
+            signals[name] = joined(sent[name], steps)
         for name, membrane in membranes.items():
-            signals[name] = signals[name][:steps]
             self._note_peak(name, membrane)
 
 
-def steps_of(node: Delay, network: Network) -> np.ndarray:
-    """A Delay node's delays in whole time steps, int64; dt None counts one second per step."""
-    steps: np.ndarray = np.rint(np.asarray(node.delay) / (network.conventions.dt or 1.0)).astype(np.int64)
-    return steps
-
-
-def delayed(x: Tensor, steps: np.ndarray) -> Tensor:
-    """x (timesteps, batch, *shape) shifted later by `steps`, one number for each element, zeros before."""
-    lag = np.broadcast_to(steps, x.shape[2:])
-    out = torch.zeros_like(x)
-    for k in np.unique(lag):
-        if k < len(x):
-            mask = torch.from_numpy(np.ascontiguousarray(lag == k)).to(x.device)
-            out[k:, :, mask] = x[: len(x) - int(k), :, mask]
-    return out
-
-
-def operation(node: Node, dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """A stateless node as a function of a (n, *input shape) tensor."""
-
-    def tensor(values: object) -> Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
-
-    if isinstance(node, Linear):
-        weight, bias = tensor(node.weight), None if node.bias is None else tensor(node.bias)
-        return lambda x: F.linear(x, weight, bias)
-    if isinstance(node, Conv):
-        return convolution(node, tensor(node.weight), None if node.bias is None else tensor(node.bias))
-    if isinstance(node, Pool):
-        return pooling(node)
-    if isinstance(node, Flatten):
-        return lambda x: x.reshape(len(x), *flattened(tuple(x.shape[1:]), node.start_dim, node.end_dim))
-    if isinstance(node, Scale):
-        scale = tensor(node.scale)
-        return lambda x: x * scale
-    if isinstance(node, Threshold):
-        threshold = tensor(node.threshold)
-        return lambda x: (x > threshold).to(dtype)
-    assert isinstance(node, (Input, Output, Neuron, Delay))
-    return lambda x: x
-
-
-def convolution(node: Conv, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """The Conv node as a function over (n, c, *spatial); uneven padding is put on before."""
-    conv = F.conv1d if weight.dim() == 3 else F.conv2d
-    even = all(a == b for a, b in node.padding)
-    padding = tuple(a for a, _ in node.padding) if even else (0,) * len(node.padding)
-    pads = [n for pair in reversed(node.padding) for n in pair]
-
-    def apply(x: Tensor) -> Tensor:
-        x = x if even else F.pad(x, pads)
-        y: Tensor = conv(x, weight, bias, node.stride, padding, node.dilation, node.groups)
-        return y
-
-    return apply
-
-
-def pooling(node: Pool) -> Callable[[Tensor], Tensor]:
-    pads = [n for pair in reversed(node.padding) for n in pair]
-    size = int(np.prod(node.kernel_size)) if node.kind == "sum" else 1
-
-    def apply(x: Tensor) -> Tensor:
-        x = F.pad(x, pads) if any(pads) else x
-        return F.avg_pool2d(x, node.kernel_size, node.stride) * size
-
-    return apply
+def joined(sent: Steps, steps: int) -> Tensor:
+    return torch.stack(sent[:steps]) if isinstance(sent, list) else sent[:steps]

@@ -1,6 +1,11 @@
-"""Neurons in floating point: pure step rules over torch tensors, in place and without autograd."""
+"""Neurons in floating point: pure step rules over torch tensors, in place.
+
+Nothing that a backward pass needs is overwritten, so the same rules run under autograd.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,9 +23,11 @@ class Membrane:
     constant: input that every neuron receives in each step (its biases), shaped like the neuron; with
     conventions.bias "membrane" it is taken out of the synapse and its steady state added to v.
     watch: keep the largest |v| before reset in `peak_v` and the largest |gain * current| in `peak_u`.
+    surrogate: what gives spikes a gradient, see `learning.Learning`; None in plain simulation.
     """
 
-    def __init__(self, neuron: Neuron, conventions: Conventions, batch: int, constant: Tensor, watch: bool = False):
+    def __init__(self, neuron: Neuron, conventions: Conventions, batch: int, constant: Tensor, watch: bool = False,
+                 surrogate: Callable[[Tensor, Tensor], Tensor] | None = None):
         coefficients = discretize(neuron, conventions)
         self.conventions = conventions
         self.two_phase = conventions.two_phase_reset and conventions.reset == "subtract"
@@ -32,7 +39,7 @@ class Membrane:
             uniform = found.numel() > 0 and bool((found == found.flatten()[0]).all())
             return found.flatten()[0] if uniform else found  # one number is much faster than an array of it
 
-        self.watch = watch
+        self.watch, self.surrogate = watch, surrogate
         self.peak_u = self.peak_v = torch.zeros((), dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.beta, self.gain = tensor(coefficients.beta), tensor(coefficients.gain)
@@ -47,10 +54,11 @@ class Membrane:
             self.alpha, self.gain_syn = tensor(coefficients.alpha), tensor(coefficients.gain_syn)
             self.current = torch.zeros(shape, dtype=dtype, device=device)
         self.withheld: Tensor | None = None  # input that does not pass the synapse
-        if conventions.bias == "membrane" and self.alpha is not None and bool((constant != 0).any()):
+        # a bias that is learned matters even while it is zero
+        if conventions.bias == "membrane" and self.alpha is not None and matters(constant):
             self.withheld = constant
             leak = leak + self.gain * self.gain_syn * constant / (1 - self.alpha)
-        self.leak = leak if bool((leak != 0).any()) else None
+        self.leak = leak if matters(leak) else None
 
     def step(self, x: Tensor, out: Tensor) -> None:
         if self.withheld is not None:
@@ -78,33 +86,45 @@ class Membrane:
         if self.threshold is None:
             out.copy_(v)
             return
-        self._fire(v, self.threshold, v if above is None else v - above * self.threshold, out)
+        tested = v if above is None else v - above * self.threshold
+        if self.surrogate is None:
+            self._fire(tested, self.threshold, out)
+            self._reset(v, self.threshold, out)
+            return
+        spikes = torch.empty_like(out)
+        self._fire(tested.detach(), self.threshold, spikes)
+        out.copy_(self.surrogate(self._distance(tested, self.threshold), spikes))
+        self._reset(v, self.threshold, spikes)
 
-    def _fire(self, v: Tensor, threshold: Tensor, tested: Tensor, out: Tensor) -> None:
-        rule = self.conventions
-        if rule.spikes_per_step == "many":
+    def _fire(self, tested: Tensor, threshold: Tensor, out: Tensor) -> None:
+        fire = self.conventions.fire
+        if self.conventions.spikes_per_step == "many":
             torch.div(tested, threshold, out=out)
-            if rule.fire == ">":
+            if fire == ">":
                 out.ceil_().sub_(1).clamp_(min=0)
             else:
                 out.clamp_(min=0).trunc_()
-            if rule.reset == "subtract":
-                v.addcmul_(out, threshold, value=-1)
-            else:
-                self._zero(v, out)
         else:
-            (torch.ge if rule.fire == ">=" else torch.gt)(tested, threshold, out=out)
-            if rule.reset == "subtract":
-                v.addcmul_(out, threshold, value=-1)
-            else:
-                self._zero(v, out)
-        if rule.v_floor:
-            torch.maximum(v, -threshold, out=v)
+            (torch.ge if fire == ">=" else torch.gt)(tested, threshold, out=out)
+
+    def _reset(self, v: Tensor, threshold: Tensor, spikes: Tensor) -> None:
+        if self.conventions.reset == "subtract":
+            v.addcmul_(spikes, threshold, value=-1)
+        elif self.zero_reset:  # plain arithmetic, because a masked write is far slower
+            v.mul_((spikes == 0).to(v.dtype))
+        else:
+            self.v = torch.where(spikes > 0, self.v_reset, v)
+        if self.conventions.v_floor:
+            self.v.clamp_(min=-threshold)
+
+    def _distance(self, tested: Tensor, threshold: Tensor) -> Tensor:
+        """How far a potential lies above the nearest point where it sends one spike more, in thresholds."""
+        if self.conventions.spikes_per_step == "many":
+            levels = tested / threshold
+            return levels - levels.detach().round().clamp_(min=1)
+        span = (threshold - self.v_reset).abs()
+        return (tested - threshold) / torch.where(span == 0, 1.0, span)
 
 
-    def _zero(self, v: Tensor, out: Tensor) -> None:
-        """v_reset where a neuron spiked; plain arithmetic, because a masked write is far slower."""
-        if self.zero_reset:
-            v.mul_((out == 0).to(v.dtype))
-        else:
-            torch.where(out > 0, self.v_reset, v, out=v)
+def matters(x: Tensor) -> bool:
+    return x.requires_grad or bool((x != 0).any())
