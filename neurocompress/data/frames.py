@@ -83,7 +83,8 @@ def _step(t_us: np.ndarray, dt: float | Split, steps: int) -> np.ndarray:
             return t_us
         first = int(t_us.min())
         long = max(1, (int(t_us.max()) - first) // steps)
-        return np.minimum((t_us - first) // long, steps - 1)
+        part: np.ndarray = np.minimum((t_us - first) // long, steps - 1)
+        return part
     dt_us = float(dt) * 1e6
     nearest = round(dt_us)
     if nearest >= 1 and abs(dt_us - nearest) < 1e-9 * nearest:
