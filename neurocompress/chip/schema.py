@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..errors import refuse
+from ..yaml_file import Part
 from .integer import Arithmetic
 
 T = TypeVar("T")
@@ -21,12 +22,6 @@ Reset = Literal["native", "custom", "two compartments"]
 
 #: Bits in one unit of memory, for every unit that a profile may use.
 UNIT_BITS = {"bits": 1, "bytes": 8, "KiB": 8192, "64-bit words": 64}
-
-
-class Part(BaseModel):
-    """A section of a profile: unknown keys, coerced types and NaN are errors."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Entry(Part, Generic[T]):
@@ -65,7 +60,7 @@ class Topology(Part):
     cores_per_chip: Entry[Count]
     chips: Entry[Count]
     synapses_per_chip: Entry[Count] | None = None
-    boards: dict[str, Entry[Count]] = {}
+    boards: dict[str, Entry[Count]] = Field(default_factory=dict)
 
 
 class Core(Part):
@@ -151,7 +146,7 @@ class Profile(Part):
     vendor: Text
     year: int
     emits: list[Text]
-    sources: dict[str, Text] = {}
+    sources: dict[str, Text] = Field(default_factory=dict)
     topology: Topology
     core: Core
     memory: Storage

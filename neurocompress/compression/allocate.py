@@ -1,0 +1,129 @@
+"""How one global sparsity, or one byte budget, is shared out among layers: weights kept in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..network.nodes import Array
+
+ALLOCATIONS = ("uniform", "lamp", "temporal-lamp", "loss")
+
+
+def kept(sizes: Mapping[str, int], sparsity: float) -> int:
+    """Weights that stay of all: the number of zeros is rounded down (LAMP: remove floor(S N))."""
+    total = sum(sizes.values())
+    return total - int(np.floor(sparsity * total + 1e-9))
+
+
+def uniform(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
+    """The same sparsity in every layer."""
+    return {name: kept({name: size}, sparsity) for name, size in sizes.items()}
+
+
+def lamp_scores(weight: Array) -> Array:
+    """LAMP score of every weight (Lee et al. 2021, eq. 5), float64 in the weight's shape.
+
+    The u-th smallest weight scores W[u]^2 / sum over v >= u of W[v]^2. Sums run from the largest down in float64: a
+    total minus a running sum cancels. Zeros (weights that are pruned already) score 0.
+    """
+    square = np.square(np.asarray(weight, dtype=np.float64)).ravel()
+    largest = square.max(initial=0.0)
+    if largest > 0:
+        square = square / largest  # tiny weights must not underflow to a sum of 0
+    order = np.argsort(square, kind="stable")
+    tail = np.cumsum(square[order][::-1])[::-1]
+    scores = np.zeros_like(square)
+    scores[order] = np.divide(square[order], tail, out=np.zeros_like(tail), where=square[order] > 0)
+    return scores.reshape(np.shape(weight))
+
+
+def lamp(weights: Mapping[str, Array], sparsity: float) -> dict[str, int]:
+    """Weights kept in each layer when the lowest LAMP scores of all layers are removed."""
+    return temporal_lamp(weights, dict.fromkeys(weights, 1.0), sparsity)
+
+
+def temporal_lamp(weights: Mapping[str, Array], amplification: Mapping[str, float], sparsity: float) -> dict[str, int]:
+    """LAMP with each layer's score times its worst-case temporal amplification (see `amplification`).
+
+    A derivation with the properties that SLAMP (arXiv 2603.14946) states; its own formula is not public.
+    Removing the weights D from a layer changes its neurons' potential at step t by (MX)[t] D, at most
+    ||(MX)[t]|| ||D||. LAMP bounds the distortion of one pass by ||D||^2 / ||W||^2 relative to what stays; bounding
+    the worst time step multiplies that by a = max_t E||(MX)[t]||^2 / E_t E||X[t]||^2, the same for all weights of a
+    layer. At T = 1, M is the identity and a = 1: the score is LAMP's.
+    """
+    every = np.concatenate([lamp_scores(w).ravel() * amplification[name] for name, w in weights.items()])
+    keep = kept({name: np.size(w) for name, w in weights.items()}, sparsity)
+    return _of_layers(every, {name: np.size(w) for name, w in weights.items()}, keep)
+
+
+def amplification(filtered: Array, given: Array) -> float:
+    """max_t E||(MX)[t]||^2 over the mean of E||X[t]||^2: by how much time raises the worst-case distortion.
+
+    filtered, given: (timesteps,) mean squared norms of the filtered and of the plain input; M has k[0] = 1.
+    """
+    mean = float(np.mean(given))
+    return float(np.max(filtered)) / mean if mean > 0 else 1.0
+
+
+def by_loss(losses: Mapping[str, Array], importance: Mapping[str, float], sparsity: float) -> dict[str, int]:
+    """Weights kept in each layer when those of least importance x OBS removal loss go first, over all layers.
+
+    losses: of every weight, as `ordering.removal_losses` gives them; importance: what one unit of a layer's loss
+    means for the network.
+    """
+    sizes = {name: np.size(loss) for name, loss in losses.items()}
+    every = np.concatenate([np.ravel(loss) * importance[name] for name, loss in losses.items()])
+    return _of_layers(every, sizes, kept(sizes, sparsity))
+
+
+def _of_layers(scores: Array, sizes: Mapping[str, int], keep: int) -> dict[str, int]:
+    """How many of the `keep` largest scores lie in each layer; ties by position. No layer is left without any."""
+    mask = np.zeros(len(scores), dtype=bool)
+    mask[np.argsort(-scores, kind="stable")[:keep]] = True
+    parts = np.split(mask, np.cumsum(list(sizes.values()))[:-1])
+    return {name: max(1, int(part.sum())) for name, part in zip(sizes, parts, strict=True)}
+
+
+class Option(NamedTuple):
+    """One way to compress a layer: its bytes and the loss it costs, weighted by importance."""
+
+    bytes: int
+    loss: float
+
+
+#: Cells of the byte axis in `within_budget`: options are rounded up to a cell, so the budget is never exceeded.
+CELLS = 4096
+
+
+def within_budget(options: Mapping[str, Sequence[Option]], budget: int) -> dict[str, int] | None:
+    """The option of each layer, by index, of least total loss with total bytes <= budget; None when nothing fits.
+
+    Exact dynamic programming over layers and a byte axis of CELLS cells (SPDY, Frantar & Alistarh 2022).
+    """
+    cell = max(1, -(-budget // CELLS))
+    room = budget // cell
+    best = np.zeros(room + 1)
+    choices: list[np.ndarray] = []
+    for found in options.values():
+        after = np.full(room + 1, np.inf)
+        choice = np.full(room + 1, -1)
+        for k, option in enumerate(found):
+            need = -(-option.bytes // cell)
+            if need > room:
+                continue
+            loss = np.full(room + 1, np.inf)
+            loss[need:] = best[: room + 1 - need] + option.loss
+            better = loss < after
+            after, choice = np.where(better, loss, after), np.where(better, k, choice)
+        best, choices = after, [*choices, choice]
+    if not np.isfinite(best[room]):
+        return None
+    chosen: dict[str, int] = {}
+    at = room
+    for name, choice in zip(reversed(list(options)), reversed(choices), strict=True):
+        chosen[name] = int(choice[at])
+        at -= -(-options[name][chosen[name]].bytes // cell)
+    return {name: chosen[name] for name in options}
