@@ -1,0 +1,277 @@
+"""Fine-tuning after compression: surrogate-gradient training that keeps every zero and every grid point.
+
+The forward pass is the float simulator's own, under autograd. Weights that have a grid are rounded onto it in every
+forward pass, and the gradient passes through the rounding (straight-through estimator, Bengio 2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import Problem, Refused
+from ..grid import Grid
+from ..network.graph import Network
+from ..network.nodes import WEIGHTED, Array, Conv, Linear, Node
+from ..simulation.float import BLOCK_BYTES, Runner
+from ..simulation.learning import Learning
+from ..simulation.stored import as_stored
+from .goal import Goal, summed
+
+#: Share of the samples that is not trained on and chooses the epoch.
+HELD_OUT = 0.1
+#: Slope of the surrogate: how fast the gradient of a spike falls with the distance from the threshold.
+SLOPE = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """What a layer's weights must stay.
+
+    mask: bool, the weight's shape; False stays exactly zero. step, m_max: weights stay step * m with integers
+    |m| <= m_max; step float64 > 0, broadcastable against the weight. Without them, any float weight is allowed.
+    """
+
+    mask: np.ndarray
+    step: Array | None = None
+    m_max: int | None = None
+
+    def nearest(self, weight: Array) -> Array:
+        """The allowed weights nearest to `weight`, float64."""
+        if self.step is not None and self.m_max is not None:
+            grid = Grid(self.step, self.m_max)
+            weight = grid.value(grid.nearest(weight))
+        return np.where(self.mask, weight, 0.0)
+
+
+class Surrogate(torch.autograd.Function):
+    """Spikes forward; backward the derivative of a fast sigmoid (Zenke & Ganguli 2018)."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, spikes: Tensor) -> Tensor:
+        ctx.save_for_backward(distance)
+        return spikes.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (distance,) = ctx.saved_tensors
+        return gradient / (1 + SLOPE * distance.abs()) ** 2, None
+
+
+def surrogate(distance: Tensor, spikes: Tensor) -> Tensor:
+    found: Tensor = Surrogate.apply(distance, spikes)  # type: ignore[no-untyped-call]
+    return found
+
+
+def finetune(
+    network: Network, constraints: Mapping[str, Constraint], spikes: np.ndarray, labels: np.ndarray | None = None, *,
+    teacher: Network | None = None, epochs: int = 5, learning_rate: float = 0.02, batch: int = 32, seed: int = 0,
+    device: str = "cpu", progress: Callable[[int], None] | None = None,
+) -> Network:
+    """The network with the weights and biases of the constrained layers trained; the others stay as they are.
+
+    spikes: (samples, timesteps, *input shape). labels: int (samples,), the output with the most spikes (or the
+    largest summed potential) is the class. teacher: the uncompressed network, whose summed outputs are to be met;
+    needed without labels, and with labels both losses count. learning_rate: Adam's, as a share of each layer's
+    largest weight; it falls to 0 along a cosine. progress is called with the number of samples trained on so far, of
+    epochs * samples. A tenth of the samples is held out and chooses the epoch; when none is better there than the
+    start, the start is returned. A note of the network returned says what was found.
+    Memory: one batch of signals of all time steps, in parts of simulation.float.BLOCK_BYTES for the largest layer.
+    Raises `Refused` with every problem of the arguments.
+    """
+    check(network, constraints, spikes, labels, teacher, epochs, learning_rate, batch)
+    order = np.random.default_rng(seed).permutation(len(spikes))
+    n_held = max(1, round(HELD_OUT * len(spikes)))
+    held, rest = order[:n_held], order[n_held:]
+    goal = Goal.of(network, spikes, labels, teacher, device)
+    layers = {name: Layer.of(network.nodes[name], c, device) for name, c in constraints.items()}
+    parameters = [p for layer in layers.values() for p in layer.parameters]
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(rest) // batch))
+    part = part_of(network, spikes.shape[1])
+
+    def held_loss(candidate: Network) -> float:
+        return float(goal.loss(torch.from_numpy(summed(candidate, spikes[held], device)).to(device), held)) / len(held)
+
+    best, chosen, start = network, 0, held_loss(network)
+    lowest = start
+    for epoch in range(1, epochs + 1):
+        shuffled = np.random.default_rng([seed, epoch]).permutation(rest)
+        for first in range(0, len(shuffled), batch):
+            members = shuffled[first : first + batch]
+            optimizer.zero_grad()
+            now = with_layers(network, layers)
+            stored = as_stored(now)
+            for k in range(0, len(members), part):
+                some = members[k : k + part]
+                # built anew for every part: backward frees the graph that leads through it
+                learning = Learning({n: layer.forward(stored.nodes[n]) for n, layer in layers.items()}, surrogate)
+                loss = goal.loss(outputs(stored, learning, spikes[some], device).sum(0), some) / len(members)
+                loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            for layer in layers.values():
+                layer.clamp()
+            if progress:
+                progress((epoch - 1) * len(rest) + min(first + batch, len(rest)))
+        now = with_layers(network, layers)
+        loss_now = held_loss(now)
+        if loss_now < lowest:
+            best, chosen, lowest = now, epoch, loss_now
+    if chosen == 0:
+        note = (f"fine-tuning changed nothing: none of {epochs} epochs had a lower loss than the start "
+                f"({start:.4g}) on {n_held} held-out samples")
+    else:
+        note = (f"fine-tuned on {len(rest)} samples, epoch {chosen} of {epochs}: "
+                f"loss on {n_held} held-out samples {start:.4g} -> {lowest:.4g}")
+    return replace(best, notes=(*best.notes, note))
+
+
+def outputs(network: Network, learning: Learning, spikes: np.ndarray, device: str = "cpu") -> Tensor:
+    """The network's outputs under autograd, (timesteps, samples, *output shape), float32 or the weights' dtype."""
+    runner = Runner(network, (network.output,), torch.float32, torch.device(device), learning=learning)
+    x = torch.from_numpy(np.ascontiguousarray(spikes.swapaxes(0, 1))).to(device=device, dtype=torch.float32)
+    return runner.run(x)[network.output]
+
+
+def part_of(network: Network, steps: int) -> int:
+    """Samples that run together."""
+    largest = max(int(np.prod(shape, dtype=int)) for shape in network.shapes.values())
+    return max(1, BLOCK_BYTES // (largest * max(1, steps) * 4))
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer in training: its weight and bias in units of its largest weight, so that one learning rate fits all."""
+
+    constraint: Constraint
+    unit: float
+    weight: Tensor
+    bias: Tensor | None
+    limit: Tensor | None
+
+    @classmethod
+    def of(cls, node: Node, constraint: Constraint, device: str) -> Layer:
+        assert isinstance(node, (Linear, Conv))
+        unit = float(np.abs(node.weight).max(initial=0.0)) or 1.0
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        limit = None
+        if constraint.step is not None and constraint.m_max is not None:
+            limit = tensor(np.broadcast_to(constraint.step * constraint.m_max / unit, node.weight.shape))
+        bias = None if node.bias is None else tensor(node.bias / unit).requires_grad_()
+        return cls(constraint, unit, tensor(node.weight / unit).requires_grad_(), bias, limit)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    def node(self, node: Linear | Conv) -> Linear | Conv:
+        """The node with the allowed weights nearest to those in training."""
+        weight = self.constraint.nearest(self.weight.detach().cpu().numpy().astype(np.float64) * self.unit)
+        bias = None
+        if self.bias is not None and node.bias is not None:
+            bias = (self.bias.detach().cpu().numpy().astype(np.float64) * self.unit).astype(node.bias.dtype)
+        return replace(node, weight=weight.astype(node.weight.dtype), bias=bias)
+
+    def forward(self, stored: Node) -> tuple[Tensor, Tensor | None]:
+        """The stored node's weight and bias exactly, with the gradients of those in training."""
+        assert isinstance(stored, (Linear, Conv))
+
+        def straight_through(values: np.ndarray, latent: Tensor) -> Tensor:
+            exact = torch.as_tensor(values, dtype=torch.float32, device=latent.device)
+            return exact + (latent - latent.detach())
+
+        weight = straight_through(stored.weight, self.weight * self.unit)
+        if self.bias is None or stored.bias is None:
+            return weight, None
+        return weight, straight_through(stored.bias, self.bias * self.unit)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Weights beyond the end of the grid would take many updates to come back."""
+        if self.limit is not None:
+            torch.minimum(torch.maximum(self.weight, -self.limit), self.limit, out=self.weight)
+
+
+def with_layers(network: Network, layers: Mapping[str, Layer]) -> Network:
+    return network.with_nodes({
+        name: layer.node(node) for name, layer in layers.items() if isinstance(node := network.nodes[name], WEIGHTED)
+    })
+
+
+def check(
+    network: Network, constraints: Mapping[str, Constraint], spikes: np.ndarray, labels: np.ndarray | None,
+    teacher: Network | None, epochs: int, learning_rate: float, batch: int,
+) -> None:
+    """Raises `Refused` with everything that is wrong with the arguments of `finetune`."""
+    shape, classes = network.shapes[network.input], int(np.prod(network.shapes[network.output], dtype=int))
+    problems = [p for name, c in constraints.items() for p in unmet(network, name, c)]
+    if not constraints:
+        problems.append(Problem("no layer has a constraint, so nothing would be trained",
+                                fix="Give a mask for every layer that may change"))
+    if spikes.ndim < 3 or spikes.shape[2:] != shape or spikes.shape[1] < 1:
+        problems.append(Problem(f"the data has shape {spikes.shape}", f"input '{network.input}'",
+                                f"Give spikes of shape (samples, timesteps, {', '.join(map(str, shape))})"))
+    elif len(spikes) < 2:
+        problems.append(Problem(f"{len(spikes)} samples are too few", fix=(
+            "Give at least 2: one to train on and one to choose the epoch by; a few hundred are sensible")))
+    if labels is None and teacher is None:
+        problems.append(Problem("there is nothing to learn from", fix=(
+            "Give labels, or the uncompressed network as teacher")))
+    if labels is not None:
+        if labels.dtype.kind not in "iu" or labels.shape != spikes.shape[:1]:
+            problems.append(Problem(f"the labels are {labels.dtype} of shape {labels.shape}", fix=(
+                f"Give one integer for each of the {len(spikes)} samples")))
+        elif len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            problems.append(Problem(f"the labels go from {labels.min()} to {labels.max()}", fix=(
+                f"The network has {classes} outputs: give labels from 0 to {classes - 1}")))
+    if teacher is not None:
+        for what, mine, other in (("input", shape, teacher.shapes[teacher.input]),
+                                  ("output", network.shapes[network.output], teacher.shapes[teacher.output])):
+            if mine != other:
+                problems.append(Problem(f"the teacher's {what} has shape {other}, the network's {mine}", fix=(
+                    "Give the network that was compressed as teacher")))
+    for what, value in (("epochs", epochs), ("batch", batch)):
+        if value < 1:
+            problems.append(Problem(f"{what} is {value}", fix="Give at least 1"))
+    if not 0 < learning_rate < float("inf"):
+        problems.append(Problem(f"learning_rate is {learning_rate}", fix="Give a positive number, such as 0.01"))
+    if problems:
+        raise Refused(problems)
+
+
+def unmet(network: Network, name: str, constraint: Constraint) -> list[Problem]:
+    """What is wrong with a constraint, or where the network does not meet it yet."""
+    where, node = f"node '{name}'", network.nodes.get(name)
+    if not isinstance(node, WEIGHTED):
+        layers = ", ".join(n for n, node in network.nodes.items() if isinstance(node, WEIGHTED))
+        return [Problem("a constraint needs a layer of weights", where, f"Layers are: {layers}")]
+    problems = []
+    shape = node.weight.shape
+    if constraint.mask.shape != shape or constraint.mask.dtype != bool:
+        problems.append(Problem(f"the mask is {constraint.mask.dtype} of shape {constraint.mask.shape}", where,
+                                f"Give a bool array of shape {shape}"))
+    if (constraint.step is None) != (constraint.m_max is None):
+        problems.append(Problem("a grid needs step and m_max", where, "Give both, or neither"))
+    elif constraint.step is not None and constraint.m_max is not None:
+        step = np.asarray(constraint.step)
+        fits = step.ndim <= len(shape) and all(
+            a in (1, b) for a, b in zip(step.shape[::-1], shape[::-1], strict=False))
+        if not fits or not np.all((step > 0) & np.isfinite(step)) or constraint.m_max < 1:
+            problems.append(Problem(f"the grid has step of shape {step.shape} and m_max {constraint.m_max}", where, (
+                f"Give positive steps that broadcast to {shape}, and m_max of at least 1")))
+    if not problems:
+        dtype = node.weight.dtype if node.weight.dtype.kind == "f" else np.dtype(np.float64)
+        allowed = constraint.nearest(node.weight)
+        if not np.allclose(node.weight, allowed, rtol=2 * float(np.finfo(dtype).eps), atol=0.0):
+            problems.append(Problem("weights lie off the constraint's zeros or grid", where,
+                                    "Give the compressed network with the constraint it was compressed under"))
+    return problems

@@ -1,0 +1,80 @@
+"""What fine-tuning learns from: labels, the outputs of the uncompressed network, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..network.graph import Network
+from ..network.nodes import Neuron, Threshold
+from ..simulation.float import simulate
+
+#: Spikes per logit when a teacher's counts are met: softened, its smaller outputs count too (Hinton 2015).
+TEMPERATURE = 4.0
+#: Logits per spread of output potentials.
+POTENTIAL_GAIN = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """labels: int64 (samples,) or None. wanted: the teacher's summed outputs, float32 (samples, outputs), or None.
+
+    gain: logits per unit of summed output: 1 per spike; potentials, which may be of any size, are taken in units of
+    their spread over samples and outputs. classes: outputs are spike counts of classes, of which only the
+    comparison counts; others are to be met as they are.
+    """
+
+    labels: Tensor | None
+    wanted: Tensor | None
+    gain: float
+    classes: bool
+
+    @classmethod
+    def of(cls, network: Network, spikes: np.ndarray, labels: np.ndarray | None, teacher: Network | None,
+           device: str) -> Goal:
+        """spikes: (samples, timesteps, *input shape); labels: int (samples,) or None."""
+        reference = None if teacher is None else summed(teacher, spikes, device)
+        gain, shape, counts = 1.0, network.shapes[network.output], spiking(network)
+        if not counts:
+            spread = float((summed(network, spikes, device) if reference is None else reference).std())
+            gain = POTENTIAL_GAIN / spread if spread > 0 else 1.0
+        return cls(
+            None if labels is None else torch.from_numpy(labels.astype(np.int64)).to(device),
+            None if reference is None else torch.from_numpy(reference).to(device),
+            gain, counts and len(shape) == 1 and shape[0] > 1)
+
+    def loss(self, out: Tensor, members: np.ndarray) -> Tensor:
+        """Summed over samples. out: outputs of the members summed over time, (samples, *output shape).
+
+        Cross-entropy against labels; against a teacher Kullback-Leibler divergence of softened counts, or mean
+        squared error where outputs are no classes.
+        """
+        index = torch.from_numpy(members).to(out.device)
+        logits = out.reshape(len(out), -1) * self.gain
+        loss = torch.zeros((), dtype=out.dtype, device=out.device)
+        if self.labels is not None:
+            loss = loss + F.cross_entropy(logits, self.labels[index], reduction="sum")
+        if self.wanted is not None:
+            wanted = self.wanted[index].to(out.dtype) * self.gain
+            if self.classes:
+                soft, like = F.log_softmax(logits / TEMPERATURE, 1), F.log_softmax(wanted / TEMPERATURE, 1)
+                loss = loss + F.kl_div(soft, like, reduction="sum", log_target=True) * TEMPERATURE**2
+            else:
+                loss = loss + F.mse_loss(logits, wanted, reduction="sum") / logits.shape[1]
+        return loss
+
+
+def spiking(network: Network) -> bool:
+    """Whether the outputs are spikes rather than potentials."""
+    sources = [network.nodes[name] for name in network.inputs_of(network.output)]
+    return all(isinstance(n, Threshold) or (isinstance(n, Neuron) and n.v_threshold is not None) for n in sources)
+
+
+def summed(network: Network, spikes: np.ndarray, device: str) -> np.ndarray:
+    """Outputs of plain simulation summed over time, float32 (samples, outputs)."""
+    out = simulate(network, spikes, device=device)["output"]
+    return np.asarray(out.sum(axis=1).reshape(len(out), -1))

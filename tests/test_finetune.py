@@ -1,0 +1,408 @@
+"""Fine-tuning: the simulator's own pass, true gradients, zeros and grids that stay, accuracy that comes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurocompress.compression.finetune import SLOPE, Constraint, finetune, surrogate
+from neurocompress.compression.goal import Goal, summed
+from neurocompress.data import load_spikes
+from neurocompress.errors import Refused
+from neurocompress.frontends.nir import read
+from neurocompress.network.conventions import PRESETS, Conventions
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import (
+    WEIGHTED,
+    Conv,
+    Delay,
+    Flatten,
+    Input,
+    Linear,
+    Neuron,
+    Output,
+    Pool,
+    Scale,
+    Threshold,
+)
+from neurocompress.simulation.float import Runner, simulate
+from neurocompress.simulation.learning import Learning
+from neurocompress.simulation.stored import as_stored
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny tensors: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def learned(network: Network, x: np.ndarray):
+    """Outputs (samples, timesteps, *shape) of the pass under autograd in float64, and the weights it went through."""
+    network = as_stored(network)
+    weights = {
+        name: (torch.tensor(node.weight, dtype=torch.float64, requires_grad=True),
+               None if node.bias is None else torch.tensor(node.bias, dtype=torch.float64, requires_grad=True))
+        for name, node in network.nodes.items() if isinstance(node, WEIGHTED)
+    }
+    runner = Runner(network, (network.output,), torch.float64, torch.device("cpu"),
+                    learning=Learning(weights, surrogate))
+    signals = runner.run(torch.tensor(np.swapaxes(x, 0, 1), dtype=torch.float64))
+    return signals[network.output].transpose(0, 1), weights
+
+
+@st.composite
+def rules(draw):
+    many = draw(st.booleans())
+    return Conventions(
+        dt=1.0, decay=draw(st.sampled_from(["euler", "exponential"])),
+        reset=draw(st.sampled_from(["zero", "subtract"])), fire=draw(st.sampled_from([">", ">="])),
+        spikes_per_step="many" if many else "one", v_floor=draw(st.booleans()),
+        two_phase_reset=not many and draw(st.booleans()), gain=draw(st.sampled_from(["nir", "unit"])),
+        input_decays=draw(st.booleans()), bias=draw(st.sampled_from(["current", "membrane"])),
+        recurrent_bias_at_start=draw(st.booleans()), synaptic_delay=draw(st.integers(0, 2)),
+        output_delay=draw(st.integers(0, 1)), weights=draw(st.sampled_from(["float", "int8-per-target"])))
+
+
+def neuron(rng: np.random.Generator, n: int, kind: str) -> Neuron:
+    parameters = {"r": rng.uniform(0.5, 2, n)}
+    if "L" in kind:
+        parameters |= {"tau_mem": rng.uniform(1.5, 9, n), "v_leak": rng.uniform(-0.2, 0.2, n)}
+    if "Cuba" in kind:
+        parameters |= {"tau_syn": rng.uniform(1.5, 9, n), "w_in": rng.uniform(0.5, 2, n)}
+    if "F" in kind:
+        parameters |= {"v_threshold": rng.uniform(0.3, 1, n), "v_reset": rng.uniform(-0.3, 0.1, n)}
+    return Neuron((n,), **parameters)
+
+
+def looped(rng: np.random.Generator, kind: str, rule: Conventions, out_kind: str = "LI") -> Network:
+    """in -> fc -> a -> wait -> fc2 -> b -> out, with a -> slow -> rec -> a: delays in and outside of a loop."""
+    nodes = {
+        "input": Input((4,)), "fc": Linear(rng.normal(size=(5, 4)), rng.normal(size=5) / 4),
+        "a": neuron(rng, 5, kind), "slow": Delay(np.array([0.0, 2, 1, 0, 1])),
+        "rec": Linear(rng.normal(size=(5, 5)) / 3, rng.normal(size=5) / 8), "wait": Delay(np.array([1.0, 0, 2, 0, 0])),
+        "fc2": Linear(rng.normal(size=(3, 5)), rng.normal(size=3) / 4), "b": neuron(rng, 3, out_kind),
+        "output": Output((3,)),
+    }
+    chain = ["input", "fc", "a", "wait", "fc2", "b", "output"]
+    edges = [*pairwise(chain), ("a", "slow"), ("slow", "rec"), ("rec", "a")]
+    return Network(nodes, tuple(edges), rule)
+
+
+def image(rng: np.random.Generator, kind: str, rule: Conventions) -> Network:
+    """Convolution, neurons, pooling, a scale, flattened into thresholds."""
+    flat = neuron(rng, 1, kind)
+    shaped = {k: v.reshape(1, 1, 1) for k, v in vars(flat).items() if isinstance(v, np.ndarray)}
+    nodes = {
+        "input": Input((2, 5, 5)),
+        "conv": Conv(rng.normal(size=(4, 1, 3, 3)), rng.normal(size=4) / 4, (1, 1), ((1, 0), (1, 1)), (1, 1), 2),
+        "a": Neuron((4, 4, 5), **shaped), "pool": Pool("average", (2, 2), (2, 2), ((0, 0), (0, 1))),
+        "half": Scale(np.asarray(0.5)), "flat": Flatten(), "fc": Linear(rng.normal(size=(3, 24))),
+        "t": Threshold(rng.uniform(-0.2, 0.5, 3)), "output": Output((3,)),
+    }
+    names = list(nodes)
+    return Network(nodes, tuple(pairwise(names)), rule)
+
+
+KINDS = ["IF", "LIF", "CubaLIF"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(rules(), st.sampled_from(KINDS), st.booleans(), st.integers(0, 2**32 - 1))
+def test_the_pass_under_autograd_is_the_simulator_to_the_bit(rule, kind, picture, seed):
+    rng = np.random.default_rng(seed)
+    network = image(rng, kind, rule) if picture else looped(rng, kind, rule, "CubaLIF")
+    x = (rng.random((3, 12, *network.shapes["input"])) < 0.4).astype(np.float64)
+    found, weights = learned(network, x)
+    np.testing.assert_array_equal(found.detach().numpy(), simulate(network, x, dtype=torch.float64)["output"])
+    found.sum().backward()
+    assert all(w.grad is not None and bool(w.grad.isfinite().all()) for w, _ in weights.values())
+
+
+@settings(deadline=None, max_examples=60)
+@given(rules(), st.sampled_from(["I", "LI", "CubaLI"]), st.integers(0, 2**32 - 1))
+def test_without_spikes_gradients_are_the_simulators_finite_differences(rule, kind, seed):
+    """Potentials are smooth in all weights and biases, those of a loop too."""
+    rng = np.random.default_rng(seed)
+    rule = replace(rule, weights="float")
+    network = looped(rng, kind, rule)
+    x = rng.normal(size=(2, 7, 4))
+    direction = rng.normal(size=(2, 7, 3))
+    found, weights = learned(network, x)
+    (found * torch.from_numpy(direction)).sum().backward()
+
+    def value(changed) -> float:
+        return float((simulate(network.with_nodes(changed), x, dtype=torch.float64)["output"] * direction).sum())
+
+    for name, (weight, bias) in weights.items():
+        node = network.nodes[name]
+        for field, tensor in (("weight", weight), ("bias", bias)):
+            towards = rng.normal(size=tensor.shape)
+            plus, minus = (
+                value({name: replace(node, **{field: getattr(node, field) + h * towards})}) for h in (1e-6, -1e-6))
+            expected = (plus - minus) / 2e-6
+            np.testing.assert_allclose(float((tensor.grad.numpy() * towards).sum()), expected,
+                                       rtol=1e-5, atol=1e-5 * max(1.0, float(tensor.grad.abs().max())))
+
+
+def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, seen: list | None = None):
+    """One CubaLIF layer by the text of Conventions: sum over steps t of (t + 1) * output, and what was seen.
+
+    With what an earlier run has seen, its spikes and resets are kept and an output is spikes + soft(distance) -
+    soft(distance then): the function whose slope the surrogate gradient is.
+    """
+    def soft(d):
+        return d / (1 + SLOPE * np.abs(d))  # its derivative is 1 / (1 + SLOPE |d|)^2
+
+    alpha, beta = (1 - 1 / t if rule.decay == "euler" else np.exp(-1 / t) for t in (node.tau_syn, node.tau_mem))
+    gain, gain_syn = (1.0, 1.0) if rule.gain == "unit" else (node.r * (1 - beta), node.w_in * (1 - alpha))
+    theta, reset = node.v_threshold, node.v_reset if rule.reset == "zero" else 0.0
+    v, current, total, found = np.zeros(len(w)), np.zeros(len(w)), 0.0, []
+    for t, now in enumerate(x):
+        above = v > theta if seen is None else seen[t]["above"]
+        drive = gain_syn * (w @ now)
+        current = alpha * (current + drive) if rule.input_decays else alpha * current + drive
+        v = beta * v + gain * current + node.v_leak * (1 - beta)
+        tested = v - theta * above if rule.two_phase_reset and rule.reset == "subtract" else v
+        if rule.spikes_per_step == "many":
+            u = tested / theta
+            spikes = np.maximum(0, np.ceil(u) - 1 if rule.fire == ">" else np.floor(u))
+            level = np.maximum(1, np.round(u)) if seen is None else seen[t]["level"]
+            distance = u - level
+        else:
+            spikes = (tested > theta if rule.fire == ">" else tested >= theta).astype(float)
+            level, distance = 1.0, (tested - theta) / np.abs(theta - reset)
+        out = spikes
+        if seen is not None:
+            spikes = seen[t]["spikes"]
+            out = spikes + soft(distance) - soft(seen[t]["distance"])
+        total = total + (t + 1) * out
+        v = v - theta * spikes if rule.reset == "subtract" else np.where(spikes > 0, reset, v)
+        floored = rule.v_floor & (v < -theta) if seen is None else seen[t]["floored"]
+        v = np.where(floored, -theta, v)
+        found.append({"spikes": spikes, "distance": distance, "above": above, "level": level, "floored": floored})
+    return total, found
+
+
+@settings(deadline=None, max_examples=80)
+@given(rules(), st.integers(0, 2**32 - 1))
+def test_surrogate_gradients_are_slopes_of_the_smoothed_scalar_loop(rule, seed):
+    rng = np.random.default_rng(seed)
+    rule = replace(rule, weights="float", synaptic_delay=0, output_delay=0)
+    node = neuron(rng, 3, "CubaLIF")
+    nodes = {"input": Input((4,)), "fc": Linear(rng.normal(size=(3, 4))), "n": node, "output": Output((3,))}
+    network = Network(nodes, (("input", "fc"), ("fc", "n"), ("n", "output")), rule)
+    x = (rng.random((15, 4)) < 0.5).astype(float)
+    found, weights = learned(network, x[None])
+    counted = found[0] * torch.arange(1, 16)[:, None]
+    counted.sum().backward()
+    w = nodes["fc"].weight
+    total, seen = scalar_layer(w, node, rule, x)
+    np.testing.assert_array_equal(counted.sum(0).detach().numpy(), total)
+    towards = rng.normal(size=w.shape)
+    plus, minus = (scalar_layer(w + h * towards, node, rule, x, seen)[0].sum() for h in (1e-6, -1e-6))
+    gradient = weights["fc"][0].grad.numpy()
+    np.testing.assert_allclose((gradient * towards).sum(), (plus - minus) / 2e-6, rtol=1e-4,
+                               atol=1e-5 * max(1.0, np.abs(gradient).max()))
+
+
+def digits(sparsity: float = 0.0, m_max: int | None = None) -> tuple[Network, dict[str, Constraint]]:
+    """The digits network with its smallest weights gone, or rounded to a grid, and the constraints it now meets."""
+    network = read(DIGITS / "digits.nir")
+    constraints, changed = {}, {}
+    for name in ("fc1", "fc2"):
+        w = network.nodes[name].weight.astype(np.float64)
+        mask = np.abs(w) >= np.quantile(np.abs(w), sparsity)
+        w = w * mask
+        step = None
+        if m_max is not None:
+            step = np.abs(w).max(axis=1, keepdims=True) / m_max
+            w = step * np.rint(w / step)
+        constraints[name] = Constraint(mask, step, m_max)
+        changed[name] = replace(network.nodes[name], weight=w.astype(np.float32))
+    return network.with_nodes(changed), constraints
+
+
+def calibration():
+    return load_spikes(DIGITS / "digits_calibration.npz", (64,), need_labels=True)
+
+
+def accuracy(network: Network) -> float:
+    data = load_spikes(DIGITS / "digits_test.npz", (64,), need_labels=True)
+    return 100 * float((simulate(network, data.spikes)["output"].sum(axis=1).argmax(axis=1) == data.labels).mean())
+
+
+@pytest.mark.parametrize("from_teacher", [False, True])
+def test_a_pruned_network_recovers_on_held_out_digits(from_teacher):
+    """128 calibration digits bring back most of what pruning 85 % of the weights by magnitude lost."""
+    damaged, constraints = digits(sparsity=0.85)
+    data = calibration()
+    tuned = (
+        finetune(damaged, constraints, data.spikes, teacher=read(DIGITS / "digits.nir"), epochs=20) if from_teacher
+        else finetune(damaged, constraints, data.spikes, data.labels, epochs=20))
+    assert accuracy(damaged) < 60
+    assert accuracy(tuned) > 88
+    assert tuned.notes[-1].startswith("fine-tuned on 115 samples, epoch ")
+    for name, constraint in constraints.items():
+        weight = tuned.nodes[name].weight
+        assert np.all(weight[~constraint.mask] == 0)
+        moved = (weight != damaged.nodes[name].weight)[constraint.mask]
+        assert np.mean(moved) > 0.5  # all but those of pixels that are always dark
+        assert weight.dtype == np.float32
+
+
+@pytest.mark.parametrize("m_max", [1, 3])
+def test_weights_end_on_the_grid_and_zeros_stay(m_max):
+    damaged, constraints = digits(0.8, m_max)
+    data = calibration()
+    before = [layer.weight.copy() for layer in (damaged.nodes["fc1"], damaged.nodes["fc2"])]
+    tuned = finetune(damaged, constraints, data.spikes, data.labels, epochs=8, learning_rate=0.05)
+    moved = 0
+    for name, start in zip(("fc1", "fc2"), before, strict=True):
+        c, weight = constraints[name], tuned.nodes[name].weight
+        points = (np.arange(-m_max, m_max + 1) * c.step[..., None]).astype(np.float32)
+        assert np.all((weight[..., None] == points).any(axis=-1))
+        assert np.all(weight[~c.mask] == 0)
+        np.testing.assert_array_equal(damaged.nodes[name].weight, start)  # the network given is left alone
+        moved += np.count_nonzero(weight != start)
+    assert moved > 100
+
+
+def test_a_layer_without_a_constraint_and_the_neurons_stay():
+    damaged, constraints = digits(0.8)
+    data = calibration()
+    tuned = finetune(damaged, {"fc1": constraints["fc1"]}, data.spikes, data.labels, epochs=2)
+    assert tuned.nodes["fc1"] is not damaged.nodes["fc1"]
+    assert all(tuned.nodes[n] is damaged.nodes[n] for n in damaged.nodes if n != "fc1")
+
+
+def test_same_seed_same_bits_and_progress_to_the_end():
+    damaged, constraints = digits(0.8)
+    data, said = calibration(), []
+
+    def weights(seed: int, **more) -> np.ndarray:
+        tuned = finetune(damaged, constraints, data.spikes, data.labels, epochs=2, seed=seed, **more)
+        return np.concatenate([tuned.nodes[n].weight.ravel() for n in constraints])
+
+    first = weights(3, progress=said.append)
+    np.testing.assert_array_equal(first, weights(3))
+    assert np.any(first != weights(4))
+    assert said == sorted(said)
+    assert said[-1] == 2 * 115
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient(monkeypatch):
+    damaged, constraints = digits(0.8)
+    data = calibration()
+    whole = finetune(damaged, constraints, data.spikes, data.labels, epochs=1)
+    monkeypatch.setattr("neurocompress.compression.finetune.BLOCK_BYTES", 4 * 128 * 32 * 5)  # five samples at once
+    parts = finetune(damaged, constraints, data.spikes, data.labels, epochs=1)
+    for name in constraints:
+        a, b = whole.nodes[name].weight, parts.nodes[name].weight
+        np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(a).max())
+
+
+def test_when_training_makes_it_worse_the_start_comes_back():
+    network, data = read(DIGITS / "digits.nir"), calibration()
+    constraints = {n: Constraint(np.ones(network.nodes[n].weight.shape, dtype=bool)) for n in ("fc1", "fc2")}
+    tuned = finetune(network, constraints, data.spikes, data.labels, epochs=1, learning_rate=10.0)
+    assert all(tuned.nodes[n] is network.nodes[n] for n in network.nodes)
+    assert "changed nothing" in tuned.notes[-1]
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.sampled_from([n for n in PRESETS if n != "nir"]), st.integers(0, 2**32 - 1))
+def test_every_platform_and_recurrence_learns_from_its_teacher(preset, seed):
+    """Random recurrent networks: what fine-tuning returns is never worse on the samples that chose it."""
+    rng = np.random.default_rng(seed)
+    rule = replace(PRESETS[preset], dt=1.0)
+    teacher = looped(rng, "CubaLIF", rule, rng.choice(["LI", "LIF"]))
+    layers = [n for n, node in teacher.nodes.items() if isinstance(node, WEIGHTED)]
+    step = {n: np.abs(teacher.nodes[n].weight).max() / 3 for n in layers}
+    grid = {n: Constraint(np.ones(teacher.nodes[n].weight.shape, dtype=bool), step[n], 3) for n in layers}
+    damaged = teacher.with_nodes({
+        n: replace(teacher.nodes[n], weight=grid[n].nearest(teacher.nodes[n].weight)) for n in layers})
+    x = (rng.random((20, 10, 4)) < 0.4).astype(np.uint8)
+    tuned = finetune(damaged, grid, x, teacher=teacher, epochs=3, learning_rate=0.05)
+    held = np.random.default_rng(0).permutation(20)[:2]
+    goal = Goal.of(damaged, x, None, teacher, "cpu")
+    before, after = (
+        float(goal.loss(torch.from_numpy(summed(n, x[held], "cpu")), held)) for n in (damaged, tuned))
+    assert after <= before
+    for n in layers:
+        m = np.rint(tuned.nodes[n].weight / step[n])
+        np.testing.assert_array_equal(tuned.nodes[n].weight, m * step[n])
+        assert np.abs(m).max() <= 3
+
+
+def test_losses_are_what_they_say():
+    """Against plain formulas over three outputs, in float64."""
+    rng = np.random.default_rng(0)
+    network = looped(rng, "LIF", Conventions(dt=1.0), "LIF")
+    x = (rng.random((4, 9, 4)) < 0.5).astype(np.uint8)
+    counts = simulate(network, x)["output"].sum(axis=1).astype(np.float64)
+    out = rng.integers(0, 9, (4, 3)).astype(np.float64)
+
+    def softmax(z):
+        return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+
+    labels, members = np.array([2, 0, 1, 1]), np.array([3, 1, 0, 2])
+    entropy = -np.log(softmax(out)[np.arange(4), labels[members]]).sum()
+    p, q = softmax(counts[members] / 4), softmax(out / 4)
+    divergence = 16 * (p * np.log(p / q)).sum()
+    for wanted, goal in ((entropy, Goal.of(network, x, labels, None, "cpu")),
+                         (divergence, Goal.of(network, x, None, network, "cpu")),
+                         (entropy + divergence, Goal.of(network, x, labels, network, "cpu"))):
+        np.testing.assert_allclose(float(goal.loss(torch.from_numpy(out), members)), wanted, rtol=1e-6)
+    calm = looped(rng, "LIF", Conventions(dt=1.0), "LI")
+    potentials = simulate(calm, x)["output"].sum(axis=1).astype(np.float64)
+    wanted = (9 / potentials.std() ** 2 * (out - potentials[members]) ** 2).sum() / 3
+    found = Goal.of(calm, x, None, calm, "cpu").loss(torch.from_numpy(out), members)
+    np.testing.assert_allclose(float(found), wanted, rtol=1e-5)
+
+
+def test_every_wrong_argument_is_named_at_once():
+    damaged, constraints = digits(0.5, 1)
+    data = calibration()
+    fc1, fc2 = constraints["fc1"], constraints["fc2"]
+    small = Network({"input": Input((2,)), "output": Output((2,))}, (("input", "output"),))
+    wrong = {
+        "fc1": Constraint(fc1.mask[:3]), "lif1": fc1, "nobody": fc1,
+        "fc2": Constraint(fc2.mask, fc2.step * 1.37, 1),
+    }
+    with pytest.raises(Refused) as caught:
+        finetune(damaged, wrong, data.spikes[..., :5], data.labels[:7], teacher=small, epochs=0, batch=0,
+                 learning_rate=float("nan"))
+    said = str(caught.value)
+    for part in ("node 'fc1': the mask is bool of shape (3, 64)", "node 'lif1': a constraint needs a layer of weights",
+                 "node 'nobody'", "node 'fc2': weights lie off", "Give spikes of shape (samples, timesteps, 64)",
+                 "the labels are int64 of shape (7,)", "teacher's input has shape (2,)", "epochs is 0", "batch is 0",
+                 "learning_rate is nan"):
+        assert part in said, part
+    assert len(caught.value.problems) == 11
+    for more, part in (
+        ({}, "Give labels, or the uncompressed network as teacher"),
+        ({"labels": data.labels + 5}, "give labels from 0 to 9"),
+        ({"labels": data.labels.astype(float)}, "Give one integer for each"),
+    ):
+        with pytest.raises(Refused, match=part):
+            finetune(damaged, constraints, data.spikes, **more)
+    with pytest.raises(Refused, match="Give at least 2"):
+        finetune(damaged, constraints, data.spikes[:1], data.labels[:1])
+    with pytest.raises(Refused, match="nothing would be trained"):
+        finetune(damaged, {}, data.spikes, data.labels)
+    with pytest.raises(Refused, match="Give both, or neither"):
+        finetune(damaged, {"fc1": Constraint(fc1.mask, fc1.step)}, data.spikes, data.labels)
+    with pytest.raises(Refused, match="positive steps that broadcast"):
+        finetune(damaged, {"fc1": Constraint(fc1.mask, -fc1.step, 1)}, data.spikes, data.labels)
