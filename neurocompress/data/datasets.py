@@ -56,8 +56,8 @@ def cifar10_dvs(folder: str | Path, train: bool) -> Recordings:
 def asl_dvs(folder: str | Path, train: bool) -> Recordings:
     """ASL-DVS: one folder of .mat files (ts, x, y, pol) per letter.
 
-    It has no split of its own: 80 % of the files of each class, drawn once with seed 0, are for training (files follow
-    each other by subject, and the split of the dataset's authors is random too). Raises `Refused`.
+    It has no split of its own: 80 % of the files of each class, drawn once with seed 0, are for training, so that
+    every subject is in both. Raises `Refused`.
     """
     found = _class_files(Path(folder), ASL_CLASSES, ".mat", "ASL-DVS")
     rng = np.random.default_rng(0)
