@@ -31,25 +31,27 @@ class LIF(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         spikes, potentials = torch.empty_like(x), torch.empty_like(x)
         v = torch.zeros_like(x[0], dtype=torch.float32)
+        fired = torch.empty_like(v)
         for t in range(len(x)):
             v.lerp_(x[t].float(), 1 / TAU)
             potentials[t] = v
-            fired = v > 1
+            torch.gt(v, 1, out=fired)
             spikes[t] = fired
-            v.masked_fill_(fired, 0)
+            v.addcmul_(v, fired, value=-1)  # plain arithmetic: a masked write is far slower
         ctx.save_for_backward(potentials, spikes)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         potentials, spikes = ctx.saved_tensors
-        out = torch.empty_like(potentials)
-        later = torch.zeros_like(potentials[0], dtype=torch.float32)
+        gradient, result = gradients[0] / TAU, torch.empty_like(potentials)
         for t in reversed(range(len(potentials))):
-            slope = potentials[t].float().sub_(1).mul_(torch.pi).square_().add_(1)
-            later.mul_(1 - 1 / TAU).masked_fill_(spikes[t] > 0, 0).add_(gradients[0][t].float().div_(slope))
-            out[t] = later / TAU
-        return out
+            slope = potentials[t].sub(1).mul_(torch.pi).square_().add_(1)
+            torch.div(gradient[t], slope, out=result[t])
+            if t + 1 < len(potentials):
+                later = result[t + 1] * (1 - 1 / TAU)
+                result[t].add_(later.addcmul_(later, spikes[t], value=-1))
+        return result
 
 
 class Spiking(nn.Module):
@@ -71,6 +73,9 @@ class Spiking(nn.Module):
             inputs = wide
         self.weighted.append(nn.Linear(inputs, CLASSES, bias=norm))
         self.norms.append(nn.Identity())
+        for found in self.norms:
+            if isinstance(found, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                nn.init.constant_(found.weight, TAU)  # v takes up x / TAU: without this few neurons reach 1 in time
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:

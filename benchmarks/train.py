@@ -29,8 +29,11 @@ from neurocompress.network.nodes import Linear
 from neurocompress.simulation.float import simulate
 
 BATCH = 100
-LEARNING_RATE = 1e-3
-EPOCHS = {"saccade-2fc": 4, "nmnist-2fc": 30, "fashion-4conv2fc": 8, "cifar-5conv2fc": 8, "cifar-vgg": 12}
+#: Epochs, Adam's learning rate at the start, and the logit of a neuron that spikes in every step.
+TRAINING = {
+    "saccade-2fc": (4, 1e-3, 20), "nmnist-2fc": (30, 5e-4, 20),
+    "fashion-4conv2fc": (6, 2e-3, 10), "cifar-5conv2fc": (8, 2e-3, 10), "cifar-vgg": (8, 2e-3, 10),
+}
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -106,22 +109,21 @@ def moved(spikes: Tensor, rng: np.random.Generator, pixels: int = 1, steps: int 
     return result
 
 
-def train(network: Benchmark, epochs: int) -> Spiking:
+def train(network: Benchmark, epochs: int, learning_rate: float, logit: float) -> Spiking:
     """The network after so many epochs of Adam with a rate that falls along a cosine."""
     torch.manual_seed(0)
     model = Spiking(network)
     total, batches = (recording_batches if network.dataset == "nmnist" else image_batches)(network, epochs)
     if network.dataset == "nmnist":
         start(model, NETWORKS["saccade-2fc"])
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     began, losses, right = perf_counter(), 0.0, 0
     every = max(1, total // (4 * epochs))
     for number, (x, labels) in enumerate(batches, 1):
         with torch.autocast("cpu", torch.bfloat16):
-            counts = model(x.transpose(0, 1).bfloat16())
-        # a lead of a fifth of the steps is worth a factor of e^4
-        loss = cross_entropy(counts * (20 / network.steps), labels)
+            counts = model(x.transpose(0, 1).contiguous().bfloat16())
+        loss = cross_entropy(counts * (logit / network.steps), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -161,7 +163,8 @@ def main() -> None:
         network = NETWORKS[name]
         path = network.path if options.out is None else options.out / network.path.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        model = train(network, options.epochs or EPOCHS[name])
+        epochs, learning_rate, logit = TRAINING[name]
+        model = train(network, options.epochs or epochs, learning_rate, logit)
         part = path.with_suffix(".part")
         nir.write(part, to_nir(model, network))
         os.replace(part, path)
