@@ -48,6 +48,7 @@ class Benchmark:
     convs: tuple[tuple[int, int], ...] = ()
     hidden: tuple[int, ...] = ()
     saccades: bool = True
+    classes: int = 10
 
     @property
     def path(self) -> Path:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from benchmarks.networks import Benchmark
 
 TAU = 2.0  # time steps
-CLASSES = 10
 
 
 class LIF(torch.autograd.Function):
@@ -71,7 +70,7 @@ class Spiking(nn.Module):
             self.weighted.append(nn.Linear(inputs, wide, bias=False))
             self.norms.append(nn.BatchNorm1d(wide) if norm else nn.Identity())
             inputs = wide
-        self.weighted.append(nn.Linear(inputs, CLASSES, bias=norm))
+        self.weighted.append(nn.Linear(inputs, network.classes, bias=norm))
         self.norms.append(nn.Identity())
         for found in self.norms:
             if isinstance(found, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -79,7 +78,7 @@ class Spiking(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Input (steps, batch, *shape) to the output's spike counts (batch, CLASSES), float32."""
+        """Input (steps, batch, *shape) to the output's spike counts (batch, classes), float32."""
         steps, batch = x.shape[:2]
         for weighted, norm in zip(self.weighted, self.norms, strict=True):
             x = x.flatten(2) if isinstance(weighted, nn.Linear) else x
@@ -128,5 +127,5 @@ def to_nir(model: Spiking, network: Benchmark) -> nir.NIRGraph:
             shape = (layer.out_features,)
         nodes[f"lif{k}"] = nir.LIF(
             tau=np.full(shape, TAU * network.dt), r=np.ones(shape), v_leak=np.zeros(shape), v_threshold=np.ones(shape))
-    nodes["output"] = nir.Output(output_type={"output": np.array([CLASSES])})
+    nodes["output"] = nir.Output(output_type={"output": np.array([network.classes])})
     return nir.NIRGraph(nodes, list(pairwise(nodes)), metadata={"dt": network.dt})

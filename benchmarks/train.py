@@ -116,10 +116,16 @@ def train(network: Benchmark, epochs: int, learning_rate: float, logit: float) -
     total, batches = (recording_batches if network.dataset == "nmnist" else image_batches)(network, epochs)
     if network.dataset == "nmnist":
         start(model, NETWORKS["saccade-2fc"])
+    return fit(model, network, total, batches, learning_rate, logit)
+
+
+def fit(model: Spiking, network: Benchmark, total: int, batches: Batches, learning_rate: float, logit: float
+        ) -> Spiking:
+    """The model after its `total` batches, ready to be evaluated."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     began, losses, right = perf_counter(), 0.0, 0
-    every = max(1, total // (4 * epochs))
+    every = max(1, total // 50)
     for number, (x, labels) in enumerate(batches, 1):
         with torch.autocast("cpu", torch.bfloat16):
             counts = model(x.transpose(0, 1).contiguous().bfloat16())
@@ -131,7 +137,7 @@ def train(network: Benchmark, epochs: int, learning_rate: float, logit: float) -
         losses, right = losses + loss.item(), right + int((counts.argmax(1) == labels).sum())
         if number % every == 0:
             print(f"{network.name}: batch {number} of {total}, loss {losses / every:.3f}, training accuracy "
-                  f"{100 * right / (every * BATCH):.2f} %, {perf_counter() - began:.0f} s", flush=True)
+                  f"{100 * right / (every * len(labels)):.2f} %, {perf_counter() - began:.0f} s", flush=True)
             losses, right = 0.0, 0
     return model.eval()
 
