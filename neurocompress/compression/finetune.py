@@ -33,19 +33,17 @@ SLOPE = 5.0
 class Constraint:
     """What a layer's weights must stay.
 
-    mask: bool, the weight's shape; False stays exactly zero. step, m_max: weights stay step * m with integers
-    |m| <= m_max; step float64 > 0, broadcastable against the weight. Without them, any float weight is allowed.
+    mask: bool, the weight's shape; False stays exactly zero. grid: weights stay on its points; its step broadcasts
+    against the weight. None allows any float.
     """
 
     mask: np.ndarray
-    step: Array | None = None
-    m_max: int | None = None
+    grid: Grid | None = None
 
     def nearest(self, weight: Array) -> Array:
         """The allowed weights nearest to `weight`, float64."""
-        if self.step is not None and self.m_max is not None:
-            grid = Grid(self.step, self.m_max)
-            weight = grid.value(grid.nearest(weight))
+        if self.grid is not None:
+            weight = self.grid.value(self.grid.nearest(weight))
         return np.where(self.mask, weight, 0.0)
 
 
@@ -70,7 +68,7 @@ def surrogate(distance: Tensor, spikes: Tensor) -> Tensor:
 
 def finetune(
     network: Network, constraints: Mapping[str, Constraint], spikes: np.ndarray, labels: np.ndarray | None = None, *,
-    teacher: Network | None = None, epochs: int = 5, learning_rate: float = 0.02, batch: int = 32, seed: int = 0,
+    teacher: Network | None = None, epochs: int = 5, learning_rate: float = 0.005, batch: int = 32, seed: int = 0,
     device: str = "cpu", progress: Callable[[int], None] | None = None,
 ) -> Network:
     """The network with the weights and biases of the constrained layers trained; the others stay as they are.
@@ -78,9 +76,10 @@ def finetune(
     spikes: (samples, timesteps, *input shape). labels: int (samples,), the output with the most spikes (or the
     largest summed potential) is the class. teacher: the uncompressed network, whose summed outputs are to be met;
     needed without labels, and with labels both losses count. learning_rate: Adam's, as a share of each layer's
-    largest weight; it falls to 0 along a cosine. progress is called with the number of samples trained on so far, of
-    epochs * samples. A tenth of the samples is held out and chooses the epoch; when none is better there than the
-    start, the start is returned. A note of the network returned says what was found.
+    largest weight; it falls to 0 along a cosine; a network that lost most of its accuracy wants more, up to 0.05.
+    progress is called with the number of samples trained on so far, of epochs * samples * 0.9: a tenth is held out
+    and chooses the epoch. When none is better there than the start, the start is returned. A note of the network
+    returned says what was found.
     Memory: one batch of signals of all time steps, in parts of simulation.float.BLOCK_BYTES for the largest layer.
     Raises `Refused` with every problem of the arguments.
     """
@@ -153,7 +152,7 @@ class Layer:
     unit: float
     weight: Tensor
     bias: Tensor | None
-    limit: Tensor | None
+    ends: tuple[Tensor, Tensor] | None
 
     @classmethod
     def of(cls, node: Node, constraint: Constraint, device: str) -> Layer:
@@ -163,11 +162,12 @@ class Layer:
         def tensor(values: np.ndarray) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)
 
-        limit = None
-        if constraint.step is not None and constraint.m_max is not None:
-            limit = tensor(np.broadcast_to(constraint.step * constraint.m_max / unit, node.weight.shape))
+        ends = None
+        if (grid := constraint.grid) is not None:
+            low, high = grid.step * grid.low / unit, grid.step * grid.m_max / unit
+            ends = tensor(np.minimum(low, high)), tensor(np.maximum(low, high))  # a negative step mirrors the grid
         bias = None if node.bias is None else tensor(node.bias / unit).requires_grad_()
-        return cls(constraint, unit, tensor(node.weight / unit).requires_grad_(), bias, limit)
+        return cls(constraint, unit, tensor(node.weight / unit).requires_grad_(), bias, ends)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -197,8 +197,8 @@ class Layer:
     @torch.no_grad()
     def clamp(self) -> None:
         """Weights beyond the end of the grid would take many updates to come back."""
-        if self.limit is not None:
-            torch.minimum(torch.maximum(self.weight, -self.limit), self.limit, out=self.weight)
+        if self.ends is not None:
+            torch.clamp(self.weight, *self.ends, out=self.weight)
 
 
 def with_layers(network: Network, layers: Mapping[str, Layer]) -> Network:
@@ -259,15 +259,13 @@ def unmet(network: Network, name: str, constraint: Constraint) -> list[Problem]:
     if constraint.mask.shape != shape or constraint.mask.dtype != bool:
         problems.append(Problem(f"the mask is {constraint.mask.dtype} of shape {constraint.mask.shape}", where,
                                 f"Give a bool array of shape {shape}"))
-    if (constraint.step is None) != (constraint.m_max is None):
-        problems.append(Problem("a grid needs step and m_max", where, "Give both, or neither"))
-    elif constraint.step is not None and constraint.m_max is not None:
-        step = np.asarray(constraint.step)
+    if constraint.grid is not None:
+        step = np.asarray(constraint.grid.step)
         fits = step.ndim <= len(shape) and all(
             a in (1, b) for a, b in zip(step.shape[::-1], shape[::-1], strict=False))
-        if not fits or not np.all((step > 0) & np.isfinite(step)) or constraint.m_max < 1:
-            problems.append(Problem(f"the grid has step of shape {step.shape} and m_max {constraint.m_max}", where, (
-                f"Give positive steps that broadcast to {shape}, and m_max of at least 1")))
+        if not fits or not np.all((step != 0) & np.isfinite(step)):
+            problems.append(Problem(f"the grid's steps, of shape {step.shape}, do not fit", where, (
+                f"Give steps that are not 0 and broadcast to {shape}")))
     if not problems:
         dtype = node.weight.dtype if node.weight.dtype.kind == "f" else np.dtype(np.float64)
         allowed = constraint.nearest(node.weight)

@@ -13,7 +13,9 @@ from ..network.graph import Network
 from ..network.nodes import Neuron, Threshold
 from ..simulation.float import simulate
 
-#: Spikes per logit when a teacher's counts are met: softened, its smaller outputs count too (Hinton 2015).
+#: Spikes per logit against labels; at 1, a few hundred samples are learned by heart.
+LABEL_SPIKES = 2.0
+#: Spikes per logit against a teacher: softened, its smaller outputs count too (Hinton 2015).
 TEMPERATURE = 4.0
 #: Logits per spread of output potentials.
 POTENTIAL_GAIN = 3.0
@@ -23,8 +25,8 @@ POTENTIAL_GAIN = 3.0
 class Goal:
     """labels: int64 (samples,) or None. wanted: the teacher's summed outputs, float32 (samples, outputs), or None.
 
-    gain: logits per unit of summed output: 1 per spike; potentials, which may be of any size, are taken in units of
-    their spread over samples and outputs. classes: outputs are spike counts of classes, of which only the
+    gain: logits per unit of summed output against labels; potentials, which may be of any size, are taken in units
+    of their spread over samples and outputs. classes: outputs are spike counts of classes, of which only the
     comparison counts; others are to be met as they are.
     """
 
@@ -38,7 +40,7 @@ class Goal:
            device: str) -> Goal:
         """spikes: (samples, timesteps, *input shape); labels: int (samples,) or None."""
         reference = None if teacher is None else summed(teacher, spikes, device)
-        gain, shape, counts = 1.0, network.shapes[network.output], spiking(network)
+        gain, shape, counts = 1 / LABEL_SPIKES, network.shapes[network.output], spiking(network)
         if not counts:
             spread = float((summed(network, spikes, device) if reference is None else reference).std())
             gain = POTENTIAL_GAIN / spread if spread > 0 else 1.0
@@ -54,17 +56,17 @@ class Goal:
         squared error where outputs are no classes.
         """
         index = torch.from_numpy(members).to(out.device)
-        logits = out.reshape(len(out), -1) * self.gain
+        out = out.reshape(len(out), -1)
         loss = torch.zeros((), dtype=out.dtype, device=out.device)
         if self.labels is not None:
-            loss = loss + F.cross_entropy(logits, self.labels[index], reduction="sum")
+            loss = loss + F.cross_entropy(out * self.gain, self.labels[index], reduction="sum")
         if self.wanted is not None:
-            wanted = self.wanted[index].to(out.dtype) * self.gain
+            wanted = self.wanted[index].to(out.dtype)
             if self.classes:
-                soft, like = F.log_softmax(logits / TEMPERATURE, 1), F.log_softmax(wanted / TEMPERATURE, 1)
+                soft, like = F.log_softmax(out / TEMPERATURE, 1), F.log_softmax(wanted / TEMPERATURE, 1)
                 loss = loss + F.kl_div(soft, like, reduction="sum", log_target=True) * TEMPERATURE**2
             else:
-                loss = loss + F.mse_loss(logits, wanted, reduction="sum") / logits.shape[1]
+                loss = loss + F.mse_loss(out, wanted, reduction="sum") * self.gain**2 / out.shape[1]
         return loss
 
 
