@@ -22,13 +22,14 @@ class Grid:
     """Weights step * m with integers m_min <= m <= m_max that are multiples of `stride`.
 
     step: float64, not 0, broadcasts against a (rows, columns) weight matrix; rows are output neurons or channels.
-    A negative step mirrors an unsymmetric range. m_min: -m_max when None.
+    A negative step mirrors an unsymmetric range. m_min: -m_max when None. Limits and stride are integers, or arrays
+    that broadcast likewise (layers of different bits side by side).
     """
 
     step: Array
-    m_max: int
-    m_min: int | None = None
-    stride: int = 1
+    m_max: int | np.ndarray
+    m_min: int | np.ndarray | None = None
+    stride: int | np.ndarray = 1
 
     @staticmethod
     def levels(bits: int) -> int:
@@ -36,7 +37,7 @@ class Grid:
         return max(1, (1 << (bits - 1)) - 1)
 
     @property
-    def low(self) -> int:
+    def low(self) -> int | np.ndarray:
         return -self.m_max if self.m_min is None else self.m_min
 
     def nearest(self, weight: Array) -> np.ndarray:
@@ -47,6 +48,14 @@ class Grid:
 
     def value(self, m: np.ndarray) -> Array:
         return m * self.step
+
+    def of_rows(self, rows: slice) -> Grid:
+        """The grid of some rows only."""
+
+        def part(a):  # type: ignore[no-untyped-def]
+            return a[rows] if np.ndim(a) == 2 and len(a) > 1 else a
+
+        return Grid(part(self.step), part(self.m_max), part(self.low), part(self.stride))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def read_text(path: str | Path, kind: str) -> str:
 def parse(text: str, file: str, model: type[M], kind: str, known: Sequence[str], example: str) -> tuple[M, Any]:
     """The text as a `model`, and its tree of YAML nodes (see `line_of`).
 
-    kind: what the file is ("profile"). known: every key there is, to name the one that was meant. example: where to start from. Raises `Refused`.
+    kind: what the file is ("profile"). known: every key there is, to name the one that was meant. example: where to
+    start from. Raises `Refused`.
     """
     try:
         problems = _events(text, file, example)  # before anything recursive reads it

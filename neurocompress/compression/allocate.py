@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..network.nodes import Array
 
-ALLOCATIONS = ("uniform", "lamp", "temporal-lamp", "loss")
-
+if TYPE_CHECKING:
+    from .curves import Curve
 
 def kept(sizes: Mapping[str, int], sparsity: float) -> int:
     """Weights that stay of all: the number of zeros is rounded down (LAMP: remove floor(S N))."""
@@ -68,15 +68,50 @@ def amplification(filtered: Array, given: Array) -> float:
     return float(np.max(filtered)) / mean if mean > 0 else 1.0
 
 
-def by_loss(losses: Mapping[str, Array], importance: Mapping[str, float], sparsity: float) -> dict[str, int]:
-    """Weights kept in each layer when those of least importance x OBS removal loss go first, over all layers.
+def by_curves(curves: Mapping[tuple[str, ...], Curve], keep: int) -> dict[str, int]:
+    """Weights kept in each layer, `keep` in all, of least total loss: every module sheds weights until one more would
+    cost the same everywhere (one Lagrange multiplier, found by bisection).
 
-    losses: of every weight, as `ordering.removal_losses` gives them; importance: what one unit of a layer's loss
-    means for the network.
+    Loss between the measured points is interpolated in the logarithms of both axes, made convex by the multiplier.
     """
-    sizes = {name: np.size(loss) for name, loss in losses.items()}
-    every = np.concatenate([np.ravel(loss) * importance[name] for name, loss in losses.items()])
-    return _of_layers(every, sizes, kept(sizes, sparsity))
+    tables = {name: _fine(curve) for name, curve in curves.items()}
+
+    def chosen(price: float) -> dict[tuple[str, ...], int]:
+        return {name: int(np.argmin(loss + price * count)) for name, (count, loss) in tables.items()}
+
+    low, high = 0.0, 1e12
+    for _ in range(200):
+        price = np.sqrt(max(low, 1e-18) * high)
+        total = sum(tables[n][0][i] for n, i in chosen(price).items())
+        low, high = (price, high) if total > keep else (low, price)
+    counts = {name: tables[name][0][i] for name, i in chosen(high).items()}
+    return _exactly(counts, curves, keep)
+
+
+def _fine(curve: Curve, points: int = 2000) -> tuple[Array, Array]:
+    """Counts (from few to all) and interpolated losses."""
+    count = np.unique(np.round(np.geomspace(max(1.0, curve.keep[-1] / 4), curve.keep[0], points)))
+    floor = max(float(curve.loss[1:].min()) * 1e-3, 1e-30)
+    x, y = np.log(curve.keep[::-1]), np.log(np.maximum(curve.loss[::-1], floor))
+    slope = (y[1] - y[0]) / (x[1] - x[0])
+    at = np.log(count)
+    inside = np.interp(at, x, y)
+    return count, np.exp(np.where(at < x[0], y[0] + slope * (at - x[0]), inside))
+
+
+def _exactly(counts: dict[tuple[str, ...], float], curves: Mapping[tuple[str, ...], Curve], keep: int) -> dict[str, int]:
+    """Counts by layer that sum up to `keep`: the difference goes to the module with most room."""
+    out: dict[str, int] = {}
+    for name, count in counts.items():
+        curve = curves[name]
+        for layer, points in curve.layers.items():
+            share = np.interp(count, curve.keep[::-1], (points / curve.keep)[::-1])
+            out[layer] = max(1, round(count * float(share)))
+    sizes = {layer: int(points[0]) for curve in curves.values() for layer, points in curve.layers.items()}
+    for layer in sorted(out, key=lambda n: -sizes[n]):
+        difference = keep - sum(out.values())
+        out[layer] = min(sizes[layer], max(1, out[layer] + difference))
+    return out
 
 
 def _of_layers(scores: Array, sizes: Mapping[str, int], keep: int) -> dict[str, int]:

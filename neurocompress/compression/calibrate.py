@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -13,16 +14,23 @@ from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron
 from ..simulation.float import Peak, batches
 from .hessian import Hessian, filtered, patches, thinned
+from .module import joint_layers, population_of
 from .refine import FEATURES_MAX
+
+Group = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """hessians: by group of layers (see `joint_layers`), (groups, d, d) float64. peaks: by population, the largest
+    """hessians: by group of layers (see `joint_layers`), (groups, d, d) float64. crossed: likewise, 2 E[(MX)^T MX'] of
+    the inputs X of the reference and X' of the network (None without a reference). energies: likewise, mean squared
+    norms of the filtered and of the plain input at each time step, (2, timesteps). peaks: by population, the largest
     membrane potential and the largest synaptic contribution to it in one step, in the network's units.
     behaviours: inputs and spikes of populations small enough to be refined neuron by neuron."""
 
-    hessians: dict[tuple[str, ...], torch.Tensor]
+    hessians: dict[Group, torch.Tensor]
+    crossed: dict[Group, torch.Tensor] | None
+    energies: dict[Group, np.ndarray]
     peaks: dict[str, Peak]
     samples: int
     behaviours: dict[str, Behaviour]
@@ -37,60 +45,39 @@ class Behaviour:
     spikes: np.ndarray
 
 
-def population_of(network: Network, layer: str) -> str:
-    """The population that a layer of weights of a canonical network feeds."""
-    name = layer
-    while True:
-        (name,) = network.outputs_of(name)
-        if name in network.populations or name == network.output:
-            return name
-
-
-def joint_layers(network: Network) -> list[tuple[str, ...]]:
-    """Layers of weights that share one Hessian: Linear layers into the same neurons together, others alone.
-
-    Inputs that meet in one membrane (feed-forward and recurrent ones, branches) are correlated: their
-    concatenated Hessian knows it (SBC, appendix B).
-    """
-    groups: list[tuple[str, ...]] = []
-    for population in network.populations:
-        into = [n for n in network.order if isinstance(network.nodes[n], (Linear, Conv))
-                and population_of(network, n) == population]
-        linear = tuple(n for n in into if isinstance(network.nodes[n], Linear))
-        groups += [linear] if linear else []
-        groups += [(n,) for n in into if n not in linear]
-    return groups
-
-
 def calibrate(
-    network: Network, spikes: np.ndarray, *, membrane: bool = True, device: str = "cpu",
-    progress: Callable[[int], None] | None = None,
+    network: Network, spikes: np.ndarray, *, membrane: bool = True, groups: Sequence[Group] | None = None,
+    reference: Network | None = None, device: str = "cpu", progress: Callable[[int], None] | None = None,
 ) -> Calibration:
     """Statistics of a canonical network over spikes (samples, timesteps, *input shape).
 
-    membrane: H_SMP of the filtered input (SBC); False gives the plain H of OBC and GPTQ.
-    Memory: one batch of signals (see simulation.float.BLOCK_BYTES) and each layer's d x d matrix.
+    membrane: H_SMP of the filtered input (SBC); False gives the plain H of OBC and GPTQ. groups: of layers, all
+    without it. reference: the network before compression, to compare the inputs of the layers with.
+    Memory: one batch of signals (see simulation.float.BLOCK_BYTES) and each group's d x d matrices.
     """
-    groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
+    if groups is None:
+        groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
     feeds = {layer: network.inputs_of(layer)[0] for group in groups for layer in group}
-    hessians: dict[tuple[str, ...], Hessian] = {}
-    for group in groups:
-        node = network.nodes[group[0]]
-        if isinstance(node, Conv):
-            hessians[group] = Hessian(int(np.prod(node.weight.shape[1:])), node.groups)
-        else:
-            hessians[group] = Hessian(sum(network.nodes[n].weight.shape[1] for n in group))  # type: ignore[union-attr]
+    hessians = {group: Hessian(*_size(network, group)) for group in groups}
+    crossed = {group: Hessian(*_size(network, group)) for group in groups} if reference is not None else {}
+    energies = {group: np.zeros((2, spikes.shape[1])) for group in groups}
     peaks: dict[str, Peak] = {}
-    small = {population_of(network, g[0]): g for g in groups if membrane and _refinable(network, g, spikes)}
+    small = {} if reference is not None else {
+        population_of(network, g[0]): g for g in groups if membrane and _refinable(network, g, spikes)}
     kept: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {p: [] for p in small}
     done = 0
-    for signals in batches(network, spikes, (*feeds.values(), *small), device=device, peaks=peaks):
+    runs = batches(network, spikes, (*feeds.values(), *small), device=device, peaks=peaks)
+    before = repeat(None) if reference is None else batches(reference, spikes, feeds.values(), device=device)
+    for signals, original in zip(runs, before, strict=reference is not None):
         for population, group in small.items():
             x = torch.cat([late(network, layer, signals[feeds[layer]]) for layer in group], dim=-1)
             kept[population].append(
                 (x.transpose(0, 1).cpu().numpy(), signals[population].transpose(0, 1).cpu().numpy()))
         for group, hessian in hessians.items():
-            hessian.add(_rows(network, group, signals, feeds, membrane))
+            rows = _rows(network, group, signals, feeds, membrane, energies[group])
+            hessian.add(rows)
+            if original is not None:
+                crossed[group].add(_rows(network, group, original, feeds, membrane), rows)
         done += next(iter(signals.values())).shape[1] if signals else len(spikes)
         if progress:
             progress(done)
@@ -98,7 +85,23 @@ def calibrate(
         p: Behaviour(np.concatenate([x for x, _ in parts]), np.concatenate([s for _, s in parts]))
         for p, parts in kept.items()
     }
-    return Calibration({g: h.mean() for g, h in hessians.items()}, peaks, len(spikes), behaviours)
+    return Calibration(
+        {g: h.mean() for g, h in hessians.items()},
+        None if reference is None else {g: h.mean() for g, h in crossed.items()},
+        {g: e / len(spikes) for g, e in energies.items()}, peaks, len(spikes), behaviours)
+
+
+def hessian_bytes(network: Network, group: Group) -> int:
+    """Bytes of a group's Hessian, float64."""
+    d, groups = _size(network, group)
+    return 8 * groups * d * d
+
+
+def _size(network: Network, group: Group) -> tuple[int, int]:
+    """Inputs of one output, and groups."""
+    nodes = [network.nodes[n] for n in group]
+    inputs = sum(int(np.prod(node.weight.shape[1:])) for node in nodes)  # type: ignore[union-attr]
+    return inputs, nodes[0].groups if isinstance(nodes[0], Conv) else 1
 
 
 def _refinable(network: Network, group: tuple[str, ...], spikes: np.ndarray) -> bool:
@@ -131,17 +134,27 @@ def late(network: Network, layer: str, x: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _rows(network: Network, group: tuple[str, ...], signals, feeds, membrane: bool) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    """Filtered inputs of a group of layers, one row per sample, time step and window."""
-    node, target = network.nodes[group[0]], network.nodes[population_of(network, group[0])]
+def _rows(  # type: ignore[no-untyped-def]
+    network: Network, group: Group, signals, feeds, membrane: bool, energy: np.ndarray | None = None
+) -> torch.Tensor:
+    """Filtered inputs of a group of layers, (groups, rows, d): one row per sample, time step and window.
+
+    energy is raised by the squared norms of the filtered and of the plain input at each time step.
+    """
+    target = network.nodes[population_of(network, group[0])]
     step = discretize(target, network.conventions) if isinstance(target, Neuron) and membrane else None
-
-    def through(layer: str) -> torch.Tensor:
+    windows = int(np.prod(network.shapes[group[0]][1:]))
+    parts = []
+    for layer in group:
         x = late(network, layer, signals[feeds[layer]])
-        return x if step is None else filtered(x, step)
-
-    if isinstance(node, Conv):
-        windows = int(np.prod(network.shapes[group[0]][1:]))
-        x = thinned(through(group[0]), windows)
-        return patches(x.flatten(0, 1), node)
-    return torch.cat([thinned(through(n), 1).flatten(0, 1) for n in group], dim=1)
+        through = x if step is None else filtered(x, step)
+        if energy is not None:
+            for k, signal in enumerate((through, x)):
+                energy[k] += signal.flatten(1).square().sum(1, dtype=torch.float64).cpu().numpy()
+        node, through = network.nodes[layer], thinned(through, windows)
+        if isinstance(node, Conv):
+            found = patches(through.flatten(0, 1), node)
+            parts.append(found.reshape(len(found), node.groups, -1).transpose(0, 1))
+        else:
+            parts.append(through.flatten(0, 1)[None])
+    return torch.cat(parts, dim=2)

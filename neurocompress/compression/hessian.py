@@ -51,19 +51,17 @@ def patches(x: Tensor, conv: Conv) -> Tensor:
 
 
 class Hessian:
-    """Running H of one layer: (groups, d, d) float64 with d inputs per output; a Linear layer has one group."""
+    """Running H of one module: (groups, d, d) float64 with d inputs per output; a Linear layer has one group."""
 
     def __init__(self, d: int, groups: int = 1):
         self.sum = torch.zeros((groups, d, d), dtype=torch.float64)
         self.rows = 0
 
-    def add(self, rows: Tensor) -> None:
-        """rows: (n, groups * d), one row per sample, time step and window."""
-        groups, d, _ = self.sum.shape
-        for g in range(groups):
-            part = rows[:, g * d : (g + 1) * d]
-            self.sum[g] += (part.T @ part).to(torch.float64).cpu()
-        self.rows += len(rows)
+    def add(self, rows: Tensor, others: Tensor | None = None) -> None:
+        """rows: (groups, n, d), one row per sample, time step and window; others: the right factor, rows without it."""
+        for g, part in enumerate(rows):
+            self.sum[g] += (part.T @ (part if others is None else others[g])).to(torch.float64).cpu()
+        self.rows += rows.shape[1]
 
     def mean(self) -> Tensor:
         """H = 2 E[row^T row], float64 (groups, d, d)."""
@@ -74,3 +72,18 @@ def thinned(x: Tensor, windows: int) -> Tensor:
     """Every k-th time step of x (timesteps, batch, ...), so that ROWS_MAX rows suffice."""
     stride = max(1, -(-x.shape[0] * x.shape[1] * windows // ROWS_MAX))
     return x[stride - 1 :: stride] if stride <= len(x) else x[-1:]
+
+
+def damped(hessian: Tensor, share: float = 0.01) -> tuple[Tensor, float]:
+    """H + share x (mean of its diagonal over inputs that ever spiked) x I, positive definite, and the share used.
+
+    hessian: (d, d) float64. The share grows tenfold until the matrix can be inverted.
+    """
+    diagonal = hessian.diagonal()
+    live = diagonal[diagonal > 0]
+    mean = float(live.mean()) if len(live) else 1.0
+    while True:
+        found = hessian + share * mean * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
+        if not int(torch.linalg.cholesky_ex(found).info):
+            return found, share
+        share *= 10.0

@@ -22,28 +22,14 @@ def rtn(weight: np.ndarray, grid: Grid, mask: np.ndarray | None = None) -> np.nd
     return m if mask is None else m * mask
 
 
-def damped_inverse_factor(hessian: Tensor, damping: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Upper Cholesky factor of (H + damping mean(diag H) I)^-1 in processing order, and that order.
+def inverse_factor(hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Upper Cholesky factor of H^-1 in processing order, and that order; H (d, d) float64, damped.
 
-    hessian: (d, d) float64. Columns whose inverse diagonal is small come first (the paper's order). Damping grows
-    tenfold until the factorization succeeds.
+    Columns whose inverse diagonal is small come first (the paper's order).
     """
-    d = hessian.shape[0]
-    diagonal = hessian.diagonal()
-    mean = float(diagonal.mean()) or 1.0
-    while True:
-        damped = hessian + damping * mean * torch.eye(d, dtype=hessian.dtype)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if not int(failed):
-            break
-        damping *= 10.0
-    inverse = torch.cholesky_inverse(factor)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     order = torch.argsort(inverse.diagonal(), stable=True)
-    inverse = inverse[order][:, order]
-    upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
-    if int(failed):
-        return damped_inverse_factor(hessian, damping * 10.0)
-    return upper, order
+    return torch.linalg.cholesky(inverse[order][:, order], upper=True), order
 
 
 def gptq(
@@ -52,12 +38,12 @@ def gptq(
 ) -> np.ndarray:
     """Grid integers of a (rows, columns) float64 matrix that keep (w - q) H (w - q)^T small, int64.
 
-    hessian: (columns, columns). mask False fixes a weight at 0; its value moves onto the others too.
-    factor: of `damped_inverse_factor`, where it is known already.
+    hessian: (columns, columns), damped. mask False fixes a weight at 0; its value moves onto the others too.
+    factor: of `inverse_factor`, where it is known already.
     """
-    upper, order = damped_inverse_factor(hessian) if factor is None else factor
+    upper, order = inverse_factor(hessian) if factor is None else factor
     w = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float64))[:, order].clone()
-    step = torch.from_numpy(np.broadcast_to(grid.step, weight.shape).astype(np.float64))[:, order]
+    step, low, high, stride = (_columns(a, weight.shape)[:, order] for a in _numbers(grid))
     keep = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))[:, order]
     m = torch.zeros_like(w)
     d = w.shape[1]
@@ -65,7 +51,8 @@ def gptq(
         end = min(start + BLOCK, d)
         errors = torch.zeros((w.shape[0], end - start), dtype=torch.float64)
         for j in range(start, end):
-            column = torch.clamp(torch.round(w[:, j] / step[:, j]), -grid.m_max, grid.m_max)
+            column = torch.round(w[:, j] / (step[:, j] * stride[:, j])) * stride[:, j]
+            column = torch.minimum(torch.maximum(column, low[:, j]), high[:, j])
             if keep is not None:
                 column = column * keep[:, j]
             m[:, j] = column
@@ -77,6 +64,55 @@ def gptq(
     restored[:, order] = m
     integers: np.ndarray = restored.to(torch.int64).numpy()
     return integers
+
+
+def descend(
+    weight: np.ndarray, m: np.ndarray, hessian: Tensor, grid: Grid, mask: np.ndarray | None = None, sweeps: int = 3
+) -> np.ndarray:
+    """Coordinate descent on the layer's loss from the integers m: each column in turn takes the grid point that is
+    best given all others, for all rows. The loss never rises; it ends when a sweep changes nothing."""
+    step, low, high, stride = (_columns(a, weight.shape) for a in _numbers(grid))
+    found = torch.from_numpy(m.astype(np.float64))
+    w = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float64))
+    keep = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
+    gradient = (found * step - w) @ hessian
+    diagonal = hessian.diagonal()
+    live = torch.nonzero(diagonal > 0)[:, 0].tolist()
+    for _ in range(sweeps):
+        moved = False
+        for j in live:
+            best = found[:, j] - gradient[:, j] / (diagonal[j] * step[:, j])
+            best = torch.round(best / stride[:, j]) * stride[:, j]
+            best = torch.minimum(torch.maximum(best, low[:, j]), high[:, j])
+            change = best - found[:, j]
+            if keep is not None:
+                change = change * keep[:, j]
+            rows = torch.nonzero(change)[:, 0]
+            if len(rows):
+                gradient[rows] += (change[rows] * step[rows, j])[:, None] * hessian[j]
+                found[rows, j] += change[rows]
+                moved = True
+        if not moved:
+            break
+    integers: np.ndarray = found.to(torch.int64).numpy()
+    return integers
+
+
+def best_scale(weight: np.ndarray, quantized: np.ndarray, hessian: Tensor) -> np.ndarray:
+    """Factor of each row by which its grid should grow so that (w - c q) H (w - c q)^T is least, (rows,); 1 for q = 0."""
+    w, q = (torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (weight, quantized))
+    h = q @ hessian
+    size, along = (h * q).sum(1), (h * w).sum(1)
+    factor: np.ndarray = torch.where((size > 0) & (along > 0), along / size.clamp_min(1e-300), 1.0).numpy()
+    return factor
+
+
+def _numbers(grid: Grid) -> tuple[np.ndarray | int, ...]:
+    return grid.step, grid.low, grid.m_max, grid.stride
+
+
+def _columns(value: np.ndarray | int, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(np.broadcast_to(np.asarray(value, dtype=np.float64), shape).copy())
 
 
 def layer_error(weight: np.ndarray, quantized: np.ndarray, hessian: Tensor) -> np.ndarray:

@@ -6,6 +6,8 @@ sum over rows of (w - q) H (w - q)^T / 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,25 +17,15 @@ MEMORY = 2**28
 ITERATIONS = 300
 
 
-def smallest_removed(losses: Tensor, keep: int) -> Tensor:
-    """Mask (rows, d) that keeps the `keep` weights of largest loss over all rows; ties by position (algorithm 2)."""
-    order = torch.argsort(losses.flatten(), descending=True, stable=True)
-    mask = torch.zeros(losses.numel(), dtype=torch.bool, device=losses.device)
+def largest(score: Tensor, keep: int) -> Tensor:
+    """Mask (rows, d) of the `keep` largest |score| over all rows; ties by position.
+
+    With the losses of the ordering this is the mask of algorithm 2, with the weights that of magnitude pruning.
+    """
+    order = torch.argsort(score.abs().flatten(), descending=True, stable=True)
+    mask = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
     mask[order[:keep]] = True
-    return mask.reshape(losses.shape)
-
-
-def largest(weight: Tensor, keep: int) -> Tensor:
-    """Mask (rows, d) that keeps the `keep` largest |w|; ties by position."""
-    return smallest_removed(weight.abs(), keep)
-
-
-def at_most(losses: Tensor, fan_in: int, mask: Tensor | None = None) -> Tensor:
-    """Mask (rows, d) with at most `fan_in` inputs in each row, those of largest loss, within `mask`."""
-    losses = losses if mask is None else losses.masked_fill(~mask, -1.0)
-    order = torch.argsort(losses, dim=1, descending=True, stable=True)[:, :fan_in]
-    kept = torch.zeros_like(losses, dtype=torch.bool).scatter_(1, order, True)
-    return kept if mask is None else kept & mask
+    return mask.reshape(score.shape)
 
 
 def refit(weight: Tensor, hessian: Tensor, mask: Tensor, memory: int = MEMORY) -> Tensor:
@@ -69,39 +61,40 @@ def refit(weight: Tensor, hessian: Tensor, mask: Tensor, memory: int = MEMORY) -
     return out * mask
 
 
-def admm(weight: Tensor, hessian: Tensor, keep: int, iterations: int = ITERATIONS) -> Tensor:
-    """Mask (rows, d) of a good support of `keep` weights over all rows, by ADMM on the layer's loss.
+def admm(
+    weight: Tensor, hessian: Tensor, widths: Sequence[int], keep: Sequence[int], iterations: int = ITERATIONS
+) -> Tensor:
+    """Mask (rows, d) of a good support with keep[i] weights in the i-th block of widths[i] columns, by ADMM.
 
-    Alternates the unconstrained minimum with the projection onto `keep` weights (ALPS, arXiv 2406.07831, sections
-    3.1 and 3.2: Hessian scaled to a unit diagonal, one eigendecomposition, rising penalty until the support stays).
+    Alternates the unconstrained minimum with the projection onto the `keep` largest weights of each block (ALPS,
+    arXiv 2406.07831, sections 3.1 and 3.2: Hessian scaled to a unit diagonal, one eigendecomposition, a penalty that
+    rises until the support stays).
     """
     scale = hessian.diagonal().sqrt()
     values, vectors = torch.linalg.eigh(hessian / (scale[:, None] * scale[None]))
     vectors, values = vectors.to(torch.float32), values.clamp_min(0).to(torch.float32)
     scaled = (weight * scale).to(torch.float32)
     goal = ((scaled @ vectors) * values) @ vectors.T  # W H
-    kept, dual = _project(scaled, keep), torch.zeros_like(scaled)
-    penalty, mask = 0.1, kept != 0
-    before = mask
+    kept, dual, penalty = _project(scaled, widths, keep), torch.zeros_like(scaled), 0.1
+    before = kept != 0
     for round_ in range(1, iterations + 1):
         free = (((goal - dual + penalty * kept) @ vectors) / (values + penalty)) @ vectors.T
-        kept = _project(free + dual / penalty, keep)
+        kept = _project(free + dual / penalty, widths, keep)
         dual = dual + penalty * (free - kept)
-        mask = kept != 0
         if round_ % 3 == 0:
-            changed = int((mask ^ before).sum())
+            changed = int(((kept != 0) ^ before).sum())
             if changed == 0:
                 break
-            penalty *= 1.3 if changed >= 0.1 * keep else 1.2 if changed >= 0.005 * keep else 1.1
-            before = mask
-    return mask
+            penalty *= 1.3 if changed >= 0.1 * sum(keep) else 1.2 if changed >= 0.005 * sum(keep) else 1.1
+            before = kept != 0
+    return kept != 0
 
 
-def _project(weight: Tensor, keep: int) -> Tensor:
-    """The `keep` largest numbers; all others zero."""
-    if keep <= 0:
-        return torch.zeros_like(weight)
-    top = torch.topk(weight.abs().flatten(), keep, sorted=False).indices
-    out = torch.zeros(weight.numel(), dtype=weight.dtype, device=weight.device)
-    out[top] = weight.flatten()[top]
-    return out.reshape(weight.shape)
+def _project(weight: Tensor, widths: Sequence[int], keep: Sequence[int]) -> Tensor:
+    """The keep[i] largest numbers of each block of columns; all others zero."""
+    parts = []
+    for block, k in zip(weight.split(list(widths), dim=1), keep, strict=True):
+        flat = block.flatten()
+        top = torch.topk(flat.abs(), k, sorted=False).indices
+        parts.append(torch.zeros_like(flat).scatter_(0, top, flat[top]).reshape(block.shape))
+    return torch.cat(parts, dim=1)

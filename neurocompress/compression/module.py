@@ -1,0 +1,129 @@
+"""Modules: the weights into one population, as one matrix (the Linear -> LIF modules of SBC, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..network.graph import Network
+from ..network.nodes import Array, Conv, Linear, Neuron
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """Layers side by side: rows are neurons or channels of the population, columns the inputs of all layers.
+
+    weight: (rows, d) float64 in threshold units (see chip.units). groups: of a convolution; every group has
+    rows / groups rows and a Hessian of its own. bias: (rows,) likewise, or None where no layer has one.
+    gains: by layer, thresholds per unit of input for each row, float64 (rows,). importance: (rows,) what a row's error
+    means to the layers behind it, of mean 1.
+    """
+
+    population: str
+    layers: tuple[str, ...]
+    widths: tuple[int, ...]
+    weight: Tensor
+    groups: int
+    bias: Array | None
+    gains: dict[str, Array]
+    importance: Tensor
+
+    def split(self, matrix: Tensor) -> dict[str, Tensor]:
+        """A (rows, d) matrix by layer."""
+        return dict(zip(self.layers, torch.split(matrix, self.widths, dim=1), strict=True))
+
+    def join(self, parts: dict[str, Tensor]) -> Tensor:
+        return torch.cat([parts[name] for name in self.layers], dim=1)
+
+    @property
+    def rows(self) -> list[slice]:
+        """Rows of each group."""
+        size = len(self.weight) // self.groups
+        return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
+
+
+def population_of(network: Network, layer: str) -> str:
+    """The population that a layer of weights of a canonical network feeds."""
+    name = layer
+    while True:
+        (name,) = network.outputs_of(name)
+        if name in network.populations or name == network.output:
+            return name
+
+
+def joint_layers(network: Network) -> list[tuple[str, ...]]:
+    """Layers of weights that share one Hessian, in network order.
+
+    Inputs that meet in one membrane (feed-forward and recurrent ones, branches) are correlated: their concatenated
+    Hessian knows it (SBC, appendix B). Linear layers into the same neurons are joined, and convolutions of equal
+    groups.
+    """
+    found: list[tuple[str, ...]] = []
+    for population in network.populations:
+        kinds: dict[int, list[str]] = {}
+        for name in network.order:
+            node = network.nodes[name]
+            if isinstance(node, (Linear, Conv)) and population_of(network, name) == population:
+                kinds.setdefault(node.groups if isinstance(node, Conv) else 0, []).append(name)
+        found += [tuple(names) for _, names in sorted(kinds.items())]
+    return found
+
+
+def modules(network: Network, row_gains: dict[str, Array]) -> list[Module]:
+    """The modules of a canonical network whose population spikes or integrates, in network order.
+
+    row_gains: by layer, thresholds per unit of input for each row, float64 (rows,).
+    """
+    found = []
+    for group in joint_layers(network):
+        population = population_of(network, group[0])
+        if population == network.output:
+            continue
+        parts = [_matrix(network, name) * row_gains[name][:, None] for name in group]
+        biases = [np.broadcast_to(b, len(parts[0])) * row_gains[n] for n in group
+                  if (b := network.nodes[n].bias) is not None]  # type: ignore[union-attr]
+        node = network.nodes[group[0]]
+        found.append(Module(
+            population, group, tuple(p.shape[1] for p in parts), torch.from_numpy(np.concatenate(parts, axis=1)),
+            node.groups if isinstance(node, Conv) else 1, np.sum(biases, axis=0) if biases else None,
+            {name: row_gains[name] for name in group}, _importance(network, population, len(parts[0]), row_gains)))
+    return found
+
+
+def _matrix(network: Network, layer: str) -> Array:
+    node = network.nodes[layer]
+    assert isinstance(node, (Linear, Conv))
+    return np.asarray(node.weight, dtype=np.float64).reshape(len(node.weight), -1)
+
+
+def _importance(network: Network, population: str, rows: int, row_gains: dict[str, Array]) -> Tensor:
+    """Squared norm of the weights that each neuron or channel sends, in thresholds of what they feed; mean 1.
+
+    A neuron's missed spike moves every potential behind it by one of these weights.
+    """
+    total = np.zeros(rows)
+    stack, seen = list(network.outputs_of(population)), set()
+    while stack:
+        name = stack.pop()
+        if name in seen or isinstance(network.nodes[name], Neuron):
+            continue
+        seen.add(name)
+        node = network.nodes[name]
+        if not isinstance(node, (Linear, Conv)):
+            stack += network.outputs_of(name)
+            continue
+        gain = row_gains.get(name, np.ones(len(node.weight)))
+        square = np.square(np.asarray(node.weight, dtype=np.float64))
+        square *= np.square(gain).reshape(-1, *(1,) * (square.ndim - 1))
+        if isinstance(node, Conv):
+            grouped = square.reshape(node.groups, len(square) // node.groups, square.shape[1], -1)
+            sent = grouped.sum(axis=(1, 3)).reshape(-1)
+        else:
+            sent = square.sum(axis=0)
+        if len(sent) % rows == 0:  # a flattened (channels, height, width) has a channel's neurons in a row
+            total += sent.reshape(rows, -1).sum(axis=1)
+    mean = float(total.mean())
+    return torch.from_numpy(total / mean) if mean > 0 else torch.ones(rows, dtype=torch.float64)

@@ -1,0 +1,156 @@
+"""What to do with a network: method, bits, sparsity, allocation, by layer or by pattern. A YAML file, or flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from ..errors import Problem, Refused
+from ..grid import Levels, Scale, Scheme
+from ..yaml_file import Part, parse, read_text
+
+MethodName = Literal["sbc", "sbc-paper", "exact-obs", "gptq", "magnitude", "rtn"]
+Allocation = Literal["uniform", "lamp", "temporal-lamp", "loss"]
+Support = Literal["magnitude", "obs", "admm"]
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Bits = Annotated[int, Field(ge=2, le=16)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method's name stands for.
+
+    membrane: H_SMP = 2 E[(MX)^T MX] instead of H = 2 E[X^T X]. support: how pruned weights are chosen.
+    compensate: whether weights that stay make up for the others (refit, GPTQ). search: whether the end of a grid is
+    searched on the layer's loss, and its integers by descent. follow: whether a layer is fitted to the compressed
+    spikes that it will receive, and its rows weigh as much as the weights behind them. levels, allocation: the defaults
+    where a recipe names none.
+    """
+
+    membrane: bool
+    support: Support
+    compensate: bool
+    search: bool
+    follow: bool
+    levels: Levels
+    allocation: Allocation
+
+
+#: One row for each method; `exact-obs` and `gptq` are the pruning and the quantization of one method, as are
+#: `magnitude` and `rtn`. The paper's grid is GPTQ's (two's complement).
+METHODS: dict[str, Method] = {
+    "sbc": Method(True, "admm", True, True, True, "symmetric", "lamp"),
+    "sbc-paper": Method(True, "obs", True, False, False, "twos-complement", "lamp"),
+    "exact-obs": Method(False, "obs", True, False, False, "twos-complement", "lamp"),
+    "gptq": Method(False, "obs", True, False, False, "twos-complement", "lamp"),
+    "magnitude": Method(False, "magnitude", False, False, False, "twos-complement", "lamp"),
+    "rtn": Method(False, "magnitude", False, False, False, "twos-complement", "lamp"),
+}
+
+
+class LayerRecipe(Part):
+    """Exceptions for the layers whose name matches `match` (shell pattern); later entries win.
+
+    sparsity, bits, fan_in replace the recipe's. keep: the layer stays as it is.
+    """
+
+    match: Annotated[str, Field(min_length=1)]
+    sparsity: Share | None = None
+    bits: Bits | None = None
+    fan_in: Positive | None = None
+    keep: bool = False
+
+
+class GridRecipe(Part):
+    """The kind of grid; see grid.Scheme."""
+
+    levels: Levels | None = None
+    scale: Scale = "per-channel"
+    power_of_two: bool = False
+
+
+class Recipe(Part):
+    """How to compress a network.
+
+    bits: None leaves the weights that stay in floating point. sparsity: share of zeros over all layers that are
+    compressed, shared out by `allocation`. budget: bytes for all weights instead of a sparsity (allocation "loss"); it
+    chooses bits among `budget_bits` and a sparsity for each layer. fan_in: at most so many inputs of each neuron.
+    support: replaces the method's way to choose pruned weights. block_in: weights that a row loses at once in the OBS
+    ordering. damping: added to the Hessian's diagonal, as a share of its mean.
+    """
+
+    method: MethodName = "sbc"
+    bits: Bits | None = None
+    sparsity: Share = 0.0
+    budget: Positive | None = None
+    budget_bits: tuple[Bits, ...] = (8, 6, 4, 3, 2)
+    allocation: Allocation | None = None
+    fan_in: Positive | None = None
+    grid: GridRecipe = GridRecipe()
+    support: Support | None = None
+    block_in: Positive = 1
+    damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    layers: tuple[LayerRecipe, ...] = ()
+
+    @property
+    def how(self) -> Method:
+        return METHODS[self.method]
+
+    @property
+    def shared_out(self) -> Allocation:
+        return self.allocation or self.how.allocation
+
+    def of(self, layer: str) -> LayerRecipe:
+        """What holds for one layer."""
+        found = LayerRecipe(match=layer, bits=self.bits, fan_in=self.fan_in)
+        for exception in self.layers:
+            if fnmatchcase(layer, exception.match):
+                said = exception.model_dump(exclude_unset=True, exclude={"match"})
+                found = found.model_copy(update=said)
+        return found
+
+    def scheme(self, bits: int) -> Scheme:
+        """The kind of grid at so many bits."""
+        return Scheme(bits, self.grid.levels or self.how.levels, self.grid.scale, self.grid.power_of_two)
+
+    def check(self, layers: Iterable[str]) -> None:
+        """Raises `Refused` for patterns that match no layer and for choices that exclude each other."""
+        names, problems = tuple(layers), []
+        for exception in self.layers:
+            if not any(fnmatchcase(name, exception.match) for name in names):
+                problems.append(Problem(f"no layer matches '{exception.match}'", "recipe, layers",
+                                        f"Layers are: {', '.join(names)}"))
+        if self.budget is not None and (self.sparsity or self.bits is not None):
+            problems.append(Problem("a byte budget chooses bits and sparsity itself", "recipe, budget",
+                                    "Give a budget, or bits and sparsity, not both"))
+        if problems:
+            raise Refused(problems)
+
+
+_KEYS = sorted({*Recipe.model_fields, *LayerRecipe.model_fields, *GridRecipe.model_fields})
+_EXAMPLE = "A recipe holds keys such as method, bits, sparsity, layers; see docs/compression.md"
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """A recipe from a YAML file. Raises `Refused` with file, line and key of every error."""
+    return parse(read_text(path, "recipe"), str(path), Recipe, "recipe", _KEYS, _EXAMPLE)[0]
+
+
+def recipe_of(base: Recipe | None = None, **flags: Any) -> Recipe:
+    """`base` with the flags that are not None. Raises `Refused` for values out of range."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        data = (base or Recipe()).model_dump(exclude_unset=True) | given
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise Refused(
+            Problem(f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}",
+                    fix="Correct the value")
+            for e in error.errors(include_url=False)) from None

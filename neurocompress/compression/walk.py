@@ -1,0 +1,204 @@
+"""One shot over a whole network: statistics, allocation, then population after population."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from glob import escape
+
+import numpy as np
+
+from ..errors import refuse
+from ..network.graph import Network
+from ..network.nodes import Array, Conv
+from .allocate import amplification, by_curves, kept, lamp, temporal_lamp, uniform, within_budget
+from .calibrate import Calibration, Group, calibrate, hessian_bytes
+from .checkpoint import Checkpoint
+from .curves import loss_curves, options
+from .layerwise import CompressedLayer, Grids, compress_population, with_layers
+from .module import Module, modules
+from .recipe import LayerRecipe, Recipe
+from .refine import Decay
+
+#: Bytes for Hessians and for the rows of the OBS ordering, each, where no budget is stated.
+MEMORY = 2**31
+
+#: Calibration rows (samples x time steps x windows) for each input of a layer below which a fallback is reported.
+ROWS_PER_INPUT = 1.0
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """network: with the compressed weights. layers: by node of weights. notes: sentences on every fallback."""
+
+    network: Network
+    layers: dict[str, CompressedLayer]
+    notes: tuple[str, ...]
+
+
+class Statistics:
+    """Calibration of the original network, as many layers at a time as their Hessians fit into `memory` bytes."""
+
+    def __init__(self, network: Network, spikes: np.ndarray | None, groups: list[Group], membrane: bool, memory: int,
+                 device: str, progress: Progress):
+        self.network, self.spikes, self.membrane, self.device = network, spikes, membrane, device
+        self.progress = progress
+        self.chunks: list[list[Group]] = []
+        used = memory
+        for group in groups:
+            size = hessian_bytes(network, group)
+            if used + size > memory:
+                self.chunks.append([])
+                used = 0
+            self.chunks[-1].append(group)
+            used += size
+        self._found: tuple[list[Group], Calibration] | None = None
+
+    def of(self, group: Group) -> Calibration | None:
+        """Statistics that hold this group; None without data."""
+        if self.spikes is None:
+            return None
+        if self._found is None or group not in self._found[0]:
+            chunk = next(c for c in self.chunks if group in c)
+            total = len(self.spikes)
+            self._found = None  # make room first
+            self._found = chunk, calibrate(
+                self.network, self.spikes, membrane=self.membrane, groups=chunk, device=self.device,
+                progress=lambda done: self.progress("calibrating", done, total))
+        return self._found[1]
+
+
+def compress_layers(
+    network: Network, row_gains: dict[str, Array], spikes: np.ndarray | None, recipe: Recipe, grids: Grids, *,
+    decays: Mapping[str, Decay] | None = None, statistics: Statistics | None = None, device: str = "cpu",
+    memory: int = MEMORY, checkpoint: Checkpoint | None = None, progress: Progress | None = None,
+) -> Walked:
+    """Every Linear and Conv node that feeds neurons, as the recipe says, on the grids that `grids` grants.
+
+    network: at most one node of weights on each path between populations. row_gains: by layer, thresholds per unit
+    of input for each row (neuron or channel), float64 (rows,). decays: by population, the factors that a chip will
+    really use; with them small layers are refined. checkpoint: finished populations are taken from it and put there.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    every = [m for m in modules(network, row_gains) if not all(recipe.of(n).keep for n in m.layers)]
+    names = [n for m in every for n in m.layers]
+    recipe.check([n for m in modules(network, row_gains) for n in m.layers])
+    if spikes is None and recipe.how.compensate:
+        raise refuse(f"method '{recipe.method}' needs calibration data",
+                     fix="Give --data, or use --method magnitude or rtn")
+    statistics = statistics or Statistics(
+        network, spikes, [m.layers for m in every], recipe.how.membrane, memory, device, tell)
+    if recipe.budget is not None:
+        recipe = planned(every, statistics, recipe, memory)
+    keep = kept_in_layers(every, statistics, recipe, memory)
+    done: dict[str, CompressedLayer] = {}
+    current = network
+    populations = list(dict.fromkeys(m.population for m in every))
+    for place, population in enumerate(populations):
+        tell("compressing", place, len(populations))
+        into = [m for m in every if m.population == population]
+        layers = checkpoint.get(population) if checkpoint else None
+        if layers is None:
+            layers = compress_population(
+                current, network, into, keep, spikes, statistics.of(into[0].layers), recipe, grids,
+                decay=(decays or {}).get(population), device=device, memory=memory)
+            if checkpoint:
+                checkpoint.put(population, layers)
+        done |= layers
+        current = with_layers(network, done)
+    assert set(done) == set(names)
+    return Walked(current, done, fallbacks(network, done, spikes, recipe))
+
+
+def kept_in_layers(every: list[Module], statistics: Statistics, recipe: Recipe, memory: int) -> dict[str, int]:
+    """Weights that stay in each layer."""
+    weights = {n: w.numpy() for m in every for n, w in m.split(m.weight).items()}
+    own = {n: s for n in weights if (s := recipe.of(n).sparsity) is not None}
+    out = {n: kept({n: weights[n].size}, s) for n, s in own.items()}
+    shared = {n: w for n, w in weights.items() if n not in own}
+    if not recipe.sparsity or not shared:
+        return out | {n: w.size for n, w in shared.items()}
+    kind = recipe.shared_out
+    if kind == "uniform":
+        return out | uniform({n: w.size for n, w in shared.items()}, recipe.sparsity)
+    if kind == "lamp":
+        return out | lamp(shared, recipe.sparsity)
+    if kind == "temporal-lamp":
+        factors = {}
+        for module in every:
+            found = statistics.of(module.layers)
+            if found is None:
+                raise refuse("allocation 'temporal-lamp' needs calibration data", fix="Give --data")
+            factors |= dict.fromkeys(module.layers, amplification(*found.energies[module.layers]))
+        return out | temporal_lamp(shared, factors, recipe.sparsity)
+    curves = {}
+    for module in every:
+        found = statistics.of(module.layers)
+        if found is None:
+            raise refuse("allocation 'loss' needs calibration data", fix="Give --data")
+        if all(n in shared for n in module.layers):
+            curves[module.layers] = loss_curves(module, found.hessians[module.layers], recipe, memory)
+    return out | by_curves(curves, kept({n: w.size for n, w in shared.items()}, recipe.sparsity))
+
+
+def planned(every: list[Module], statistics: Statistics, recipe: Recipe, memory: int) -> Recipe:
+    """The recipe with the bits and the sparsity of each layer that lose least within its byte budget."""
+    assert recipe.budget is not None
+    found, what, curves = {}, {}, {}
+    for module in every:
+        calibration, name = statistics.of(module.layers), module.layers[0]
+        if calibration is None:
+            raise refuse("a byte budget is shared out by loss, which needs calibration data", fix="Give --data")
+        hessian = calibration.hessians[module.layers]
+        curves[name] = loss_curves(module, hessian, recipe, memory)
+        found[name], what[name] = options(module, curves[name], hessian, recipe)
+    chosen = within_budget(found, recipe.budget)
+    if chosen is None:
+        least = sum(min(o.bytes for o in group) for group in found.values())
+        raise refuse(f"the budget of {recipe.budget} bytes can not be met: the least is about {least} bytes",
+                     fix="Raise the budget, or allow fewer bits")
+    layers = list(recipe.layers)
+    for module in every:
+        bits, keep = what[module.layers[0]][chosen[module.layers[0]]]
+        curve = curves[module.layers[0]]
+        at = int(np.flatnonzero(curve.keep == keep)[0])
+        layers += [LayerRecipe(match=escape(n), bits=bits, sparsity=1.0 - curve.layers[n][at] / curve.layers[n][0])
+                   for n in module.layers]
+    return recipe.model_copy(update={"layers": tuple(layers), "budget": None})
+
+
+def fallbacks(
+    network: Network, layers: Mapping[str, CompressedLayer], spikes: np.ndarray | None, recipe: Recipe
+) -> tuple[str, ...]:
+    """What did not go as asked, one sentence each."""
+    notes = []
+    for name, layer in layers.items():
+        node = network.nodes[name]
+        windows = int(np.prod(network.shapes[name][1:])) if isinstance(node, Conv) else 1
+        inputs = int(np.prod(layer.mask.shape[1:]))
+        if spikes is not None and recipe.how.compensate:
+            rows = len(spikes) * spikes.shape[1] * windows
+            if rows < ROWS_PER_INPUT * inputs:
+                notes.append(f"layer '{name}' has {inputs} inputs and only {rows} calibration rows (samples x time steps "
+                             "x windows): its Hessian rests on damping; give more samples")
+            if layer.dead_inputs:
+                notes.append(f"layer '{name}': {layer.dead_inputs} of its inputs never spiked in calibration; their "
+                             "weights were the first to go" if not layer.mask.all() else
+                             f"layer '{name}': {layer.dead_inputs} of its inputs never spiked in calibration; their "
+                             "weights were rounded to the nearest")
+            if layer.damping > recipe.damping:
+                notes.append(f"layer '{name}': its Hessian could not be inverted with damping {recipe.damping:g}; "
+                             f"{layer.damping:g} was used")
+        if not np.any(layer.weight):
+            notes.append(f"layer '{name}' has become all zero: raise --bits or lower --sparsity")
+        empty = int((~layer.weight.reshape(len(layer.weight), -1).any(axis=1)).sum())
+        before = int((~np.asarray(_weight(node)).reshape(len(layer.weight), -1).any(axis=1)).sum())
+        if empty > before:
+            notes.append(f"layer '{name}': {empty - before} of its {len(layer.weight)} rows have no weight left")
+    return tuple(notes)
+
+
+def _weight(node):  # type: ignore[no-untyped-def]
+    return node.weight
