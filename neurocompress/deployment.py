@@ -15,7 +15,8 @@ from .chip import integer_file
 from .chip.fit import Fit, check_fit
 from .chip.integer import IntegerNetwork
 from .chip.profile import Profile, load_profile, profile_text
-from .data.spikes import SpikeData, load_spikes, poisson
+from .compression.recipe import recipe_of
+from .data.spikes import SpikeData, drawn, load_spikes, poisson
 from .errors import Refused, refuse
 from .frontends import nir as nir_file
 from .network.graph import Network
@@ -65,6 +66,7 @@ def deploy(
     """
     tell = progress or (lambda stage, done, total: None)
     profile = load_profile(target)
+    recipe = recipe_of(method=method, bits=bits, sparsity=sparsity)
     if seed < 0:
         raise refuse(f"seed is {seed}", fix="Give a whole number from 0")
     if out is not None:
@@ -76,11 +78,7 @@ def deploy(
         raise refuse(f"an input sends more than one spike in a step, which {profile.title} has no message for",
                      file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
 
-    total = len(calibration)
-    compressed = compress_for(
-        network, profile, calibration, method=method, bits=bits, sparsity=sparsity, seed=seed,
-        calibrated=lambda done: tell("calibrating", done, total),
-        layer=lambda name: tell(f"compressing '{name}'", 0, 0))
+    compressed = compress_for(network, profile, calibration, recipe, progress=tell)
     integer = compressed.integer_network(input_bits)
     fit = check_fit(compressed.network, profile, compressed.fmt.bits)
     _refuse_unwritable(profile, integer)
@@ -160,7 +158,7 @@ def _data(
         return None, spikes, Split(note, len(spikes), True, None)
     given = data if isinstance(data, SpikeData) else load_spikes(data, shape)
     count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
-    chosen = np.sort(np.random.default_rng(seed).permutation(given.samples)[:count])
+    chosen = drawn(given.samples, count, seed)
     return given, given.spikes[chosen], Split(given.name, count, False, tuple(int(k) for k in chosen))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,7 +14,6 @@ Scale = Literal["per-channel", "per-layer"]
 
 LEVELS: tuple[str, ...] = get_args(Levels)
 SCALES: tuple[str, ...] = get_args(Scale)
-BITS = range(2, 17)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,7 @@ class Grid:
     def of_rows(self, rows: slice) -> Grid:
         """The grid of some rows only."""
 
-        def part(a):  # type: ignore[no-untyped-def]
+        def part(a: Any) -> Any:
             return a[rows] if np.ndim(a) == 2 and len(a) > 1 else a
 
         return Grid(part(self.step), part(self.m_max), part(self.low), part(self.stride))
@@ -62,7 +61,7 @@ class Grid:
 class Scheme:
     """A kind of grid, before its steps are known.
 
-    bits: stored bits per weight, 2 to 16.
+    bits: stored bits per weight, 2 to 16 (at 1 bit a symmetric grid is ternary).
     levels: "symmetric" |m| <= 2^(bits-1) - 1 (ternary at 2 bits);
         "twos-complement" -2^(bits-1) <= m <= 2^(bits-1) - 1 (GPTQ's and the paper's grid);
         "pairs" |m| <= 2^bits - 1: an excitatory and an inhibitory unsigned weight for each input, one of them 0
@@ -80,7 +79,7 @@ class Scheme:
     def m_max(self) -> int:
         if self.levels == "pairs":
             return (1 << self.bits) - 1
-        return (1 << self.bits) - 2 if self.levels == "even" else (1 << (self.bits - 1)) - 1
+        return (1 << self.bits) - 2 if self.levels == "even" else Grid.levels(self.bits)
 
     @property
     def m_min(self) -> int:

@@ -12,7 +12,7 @@ from . import __version__
 from .chip.build import step_of
 from .chip.units import gains
 from .compression.checkpoint import Checkpoint, key_of
-from .compression.layerwise import CompressedLayer
+from .compression.layer import CompressedLayer
 from .compression.module import population_of
 from .compression.recipe import Recipe
 from .compression.walk import MEMORY, Progress, compress_layers

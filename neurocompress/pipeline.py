@@ -5,26 +5,30 @@ This is where compression (which knows no chip) and a chip's number formats (whi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from .chip.build import Features, build, row_gain, step_of
-from .chip.integer import IntegerNetwork
+from .chip.build import Features, build, step_of
+from .chip.integer import Arithmetic, IntegerNetwork
 from .chip.profile import Profile
 from .chip.units import Units, WeightFormat, fit_units, gains
-from .compression.calibrate import Calibration, calibrate, population_of
-from .compression.layerwise import CompressedLayer, compress_layers
+from .compression.layer import CompressedLayer
+from .compression.module import joint_layers, population_of
+from .compression.recipe import Recipe, recipe_of
 from .compression.refine import Decay
+from .compression.walk import MEMORY, Progress, Statistics, compress_layers
 from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical
-from .network.connections import connections
+from .network.connections import Connection, connections
 from .network.discrete import threshold_of
 from .network.graph import Network
-from .network.nodes import WEIGHTED, Array, Node
+from .network.nodes import Array
+from .oneshot import row_gains
+from .simulation.float import Peak
 
 #: Largest potential in thresholds that is expected where no data says.
 PEAK_WITHOUT_DATA = 32.0
@@ -45,8 +49,7 @@ class Compressed:
     fmt: WeightFormat
     features: Features
     profile: Profile
-    method: str
-    sparsity: float
+    recipe: Recipe
     notes: tuple[str, ...]
 
     @cached_property
@@ -56,7 +59,7 @@ class Compressed:
     def integer_network(self, input_bits: int = 0) -> IntegerNetwork:
         """The network in the chip's integers. Raises `Refused` for everything the chip can not hold."""
         return build(
-            self.network, {name: layer.m for name, layer in self.layers.items()}, self.units, self.fmt,
+            self.network, {n: layer.m for n, layer in self.layers.items() if layer.m is not None}, self.units, self.fmt,
             self.profile.arithmetic, self.features, input_bits)
 
 
@@ -78,56 +81,70 @@ def features(profile: Profile) -> Features:
     return Features(graded or 0, delay or 0)
 
 
+@dataclass(eq=False)
+class ChipGrids:
+    """Grids that a chip grants: all connections into a population share a threshold, and so their steps.
+
+    units: by population, those granted last.
+    """
+
+    network: Network
+    fmt: WeightFormat
+    arithmetic: Arithmetic
+    into: dict[str, list[Connection]]
+    peaks: dict[str, Peak]
+    units: dict[str, Units] = field(default_factory=dict)
+
+    free = False
+
+    @property
+    def per_row(self) -> bool:
+        return self.fmt.scale == "per-channel"
+
+    def bits(self, layer: str) -> int:
+        return self.fmt.bits
+
+    def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
+        m_max = Grid.levels(self.fmt.bits)
+        wanted = {n: np.asarray(end.reshape(-1) if self.per_row else end.max()) / m_max for n, end in ends.items()}
+        gain = float(np.mean(_gain(self.network, population)))
+        fixed = {c.name: gain for c in self.into[population] if not c.trained}
+        asked = wanted | {name: np.asarray(value / m_max) for name, value in fixed.items()}
+        self.units[population] = fit_units(
+            asked, dict(sizes) | dict.fromkeys(fixed, 1), self.fmt, self.arithmetic,
+            _peak(self.network, population, self.peaks), population)
+        steps = self.units[population].steps
+        return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), m_max) for n in ends}
+
+
 def compress_for(
-    network: Network, profile: Profile, spikes: np.ndarray | None, *,
-    method: str = "sbc", bits: int | None = None, sparsity: float = 0.0, seed: int = 0, device: str = "cpu",
-    calibrated: Callable[[int], None] | None = None, layer: Callable[[str], None] | None = None,
+    network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe | None = None, *,
+    device: str = "cpu", progress: Progress | None = None,
 ) -> Compressed:
     """The network on the chip's grid.
 
-    spikes: calibration data (samples, timesteps, *input shape); None allows only method "rtn".
-    calibrated is told the samples done, layer the population about to be compressed.
+    spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
+    recipe: its grid is the chip's; without bits it has the chip's default.
     Raises `Refused` for bits, methods or networks that the chip has no form for.
     """
-    if not 0.0 <= sparsity < 1.0:
-        raise refuse(f"sparsity {sparsity} is not a share of zeros", fix="Give a number from 0 up to, but not, 1")
-    fmt = weight_format(profile, bits)
+    fmt = weight_format(profile, None if recipe is None else recipe.bits)
+    recipe = recipe_of(recipe, bits=fmt.bits, grid={"levels": "symmetric"})
     original = canonical(network)
     network, said = expressible(original, features(profile), profile.title)
     found = connections(network)
-    calibration = None
-    if spikes is not None:
-        calibration = calibrate(network, spikes, membrane=method == "sbc", device=device, progress=calibrated)
     into = {p: [c for c in found if c.target == p] for p in network.populations}
-    row_gains: dict[str, Array] = {}
-    for name, node in network.nodes.items():
-        if isinstance(node, WEIGHTED) and population_of(network, name) != network.output:
-            population = population_of(network, name)
-            gain = _gain(network, population)
-            shape = network.shapes[population]
-            rows = row_gain(np.broadcast_to(gain, shape), into[population], shape)
-            row_gains[name] = np.array(np.broadcast_to(rows, (len(node.weight),)), dtype=np.float64)
-    units: dict[str, Units] = {}
-
-    def fit(population: str, wanted: dict[str, Array], sizes: dict[str, int]) -> dict[str, Array]:
-        fixed = {c.name: float(np.mean(_gain(network, population))) for c in into[population] if not c.trained}
-        asked = wanted | {name: np.asarray(value / Grid.levels(fmt.bits)) for name, value in fixed.items()}
-        units[population] = fit_units(asked, sizes | dict.fromkeys(fixed, 1), fmt, profile.arithmetic,
-                                      _peak(network, population, calibration), population)
-        return units[population].steps
-
-    layers = compress_layers(
-        network, row_gains, _decays(network, profile), calibration, fit,
-        method=method, bits=fmt.bits, sparsity=sparsity, per_channel=fmt.scale == "per-channel", progress=layer)
+    tell = progress or (lambda stage, done, total: None)
+    groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
+    statistics = Statistics(network, spikes, groups, recipe.how.membrane, MEMORY, device, tell)
+    calibration = statistics.of(groups[0]) if groups else None
+    grids = ChipGrids(network, fmt, profile.arithmetic, into, {} if calibration is None else calibration.peaks)
+    walked = compress_layers(network, row_gains(network), spikes, recipe, grids, decays=_decays(network, profile),
+                             statistics=statistics, device=device, progress=tell)
     for population in network.populations:  # those that only fixed connections feed
-        if population not in units and into[population]:
-            fit(population, {}, {})
-    changed: dict[str, Node] = {
-        name: replace(node, weight=_as(node.weight, layers[name].weight), bias=layers[name].bias)
-        for name, node in network.nodes.items() if isinstance(node, WEIGHTED) and name in layers
-    }
-    return Compressed(original, network.with_nodes(changed), layers, units, fmt, features(profile), profile,
-                      method, sparsity, said + _fallbacks(layers))
+        if population not in grids.units and into[population]:
+            grids.grids(population, {}, {})
+    return Compressed(original, walked.network, walked.layers, grids.units, fmt, features(profile), profile,
+                      recipe, said + walked.notes)
 
 
 def expressible(network: Network, chip: Features, title: str) -> tuple[Network, tuple[str, ...]]:
@@ -140,21 +157,17 @@ def expressible(network: Network, chip: Features, title: str) -> tuple[Network, 
     return network, ()
 
 
-def _as(original: np.ndarray, weight: Array) -> Array:
-    return weight.astype(original.dtype) if original.dtype.kind == "f" else weight
-
-
 def _gain(network: Network, population: str) -> Array:
     node = network.nodes[population]
     return gains(node, step_of(node, network.conventions), network.conventions)
 
 
-def _peak(network: Network, population: str, calibration: Calibration | None) -> float:
+def _peak(network: Network, population: str, peaks: Mapping[str, Peak]) -> float:
     """Largest potential of a population in thresholds, as calibration saw it."""
     step = step_of(network.nodes[population], network.conventions)
-    if calibration is None or population not in calibration.peaks or step is None:
+    if population not in peaks or step is None:
         return PEAK_WITHOUT_DATA
-    seen = calibration.peaks[population]
+    seen = peaks[population]
     return max(seen.v, seen.u) / float(np.min(np.abs(threshold_of(step))))
 
 
@@ -170,11 +183,3 @@ def _decays(network: Network, profile: Profile) -> dict[str, Decay]:
                 alpha = 1 - max(1.0, float(np.rint(unity * (1 - float(np.mean(step.alpha)))))) / unity
             found[name] = Decay(alpha, 1 - float(np.rint(unity * (1 - float(np.mean(step.beta))))) / unity)
     return found
-
-
-def _fallbacks(layers: dict[str, CompressedLayer]) -> tuple[str, ...]:
-    notes = []
-    for name, layer in layers.items():
-        if not np.any(layer.m):
-            notes.append(f"layer '{name}' has become all zero: raise --bits or lower --sparsity")
-    return tuple(notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from .network.graph import Network
 
 if TYPE_CHECKING:
     from .chip.integer import IntegerNetwork
+    from .compression.recipe import Recipe
     from .data.spikes import SpikeData
+    from .oneshot import Result
     from .pipeline import Compressed
     from .report.verify import Change, Run
     from .simulation.emulator import Overflow
@@ -48,15 +50,55 @@ def check(
     return check_fit(load(model), load_profile(target), bits, sparsity)
 
 
+@overload
 def compress(
-    model: str | Path | Network, target: str | Path, spikes: np.ndarray | None, *,
-    method: str = "sbc", bits: int | None = None, sparsity: float = 0.0, seed: int = 0,
-) -> Compressed:
-    """A network on a chip's grid; see `pipeline.compress_for`."""
+    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: None = None,
+    recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
+    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+) -> Result: ...
+
+
+@overload
+def compress(
+    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path,
+    recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
+    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+) -> Compressed: ...
+
+
+def compress(
+    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path | None = None,
+    recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
+    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+) -> Result | Compressed:
+    """A network compressed in one shot; with `target` on that chip's grid.
+
+    data: calibration spikes (samples, timesteps, *input shape) or a file of them; None allows only methods magnitude
+    and rtn. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in, budget, grid... (see
+    compression.recipe). samples: calibrate on so many, drawn with `seed`; all without it. memory: bytes, see
+    oneshot.compress_network. checkpoint: folder for finished layers. Raises `Refused`.
+    """
+    from .compression.recipe import Recipe, load_recipe, recipe_of
+    from .compression.walk import MEMORY
+    from .data.spikes import drawn, load_spikes
+    from .oneshot import compress_network
     from .pipeline import compress_for
 
-    network = model if isinstance(model, Network) else load(model)
-    return compress_for(network, load_profile(target), spikes, method=method, bits=bits, sparsity=sparsity, seed=seed)
+    base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
+    chosen = recipe_of(base, **flags)
+    network = model if isinstance(model, Network) else load(model, preset=preset, dt=dt, reset=reset)
+    spikes = data
+    if isinstance(data, (str, Path)):
+        spikes = load_spikes(data, network.shapes[network.input], analog=True).spikes
+    assert spikes is None or isinstance(spikes, np.ndarray)
+    if spikes is not None and samples is not None:
+        spikes = spikes[drawn(len(spikes), samples, seed)]
+    if target is not None:
+        return compress_for(network, load_profile(target), spikes, chosen, progress=progress)
+    return compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint, progress=progress)
 
 
 @dataclass(frozen=True, eq=False)

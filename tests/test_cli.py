@@ -198,7 +198,9 @@ def test_deploy_takes_every_option_and_reports_it(few: Path, tmp_path: Path, run
     assert found["options"] == {"method": "rtn", "bits": 6, "sparsity": 0.5, "preset": "norse", "dt": 0.001,
                                 "reset": "subtract", "seed": 7}
     assert found["conventions"]["reset"] == "subtract"
-    assert all(layer["bits"] == 6 and layer["sparsity"] >= 0.5 for layer in found["layers"])
+    assert all(layer["bits"] == 6 for layer in found["layers"])
+    zeros = sum(layer["sparsity"] * layer["parameters"] for layer in found["layers"])
+    assert zeros >= 0.49 * sum(layer["parameters"] for layer in found["layers"])
 
 
 def test_deploy_without_out_names_the_bundle_after_model_and_target(

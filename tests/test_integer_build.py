@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from neurocompress.chip.profile import load_profile
+from neurocompress.compression.recipe import Recipe
 from neurocompress.deployment import message_bits
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
@@ -43,7 +44,7 @@ def both(network, spikes):
     """(float, emulated) spikes of every population."""
     import torch
 
-    made = compress_for(network, PROFILE, None, method="rtn")
+    made = compress_for(network, PROFILE, None, Recipe(method="rtn"))
     names = made.network.populations
     found = emulate(made.integer_network(message_bits(spikes)), spikes, names)
     expected = simulate(network, spikes, names, dtype=torch.float64)
@@ -205,7 +206,7 @@ def test_a_loop_of_two_connections_is_reported():
              "fc2": Linear(even(rng, 3, 3)), "b": integrate(rng, (3,)), "back": Linear(even(rng, 3, 3)),
              "output": Output((3,))}
     edges = (("input", "fc"), ("fc", "a"), ("a", "fc2"), ("fc2", "b"), ("b", "back"), ("back", "a"), ("b", "output"))
-    made = compress_for(Network(nodes, edges, Conventions(dt=1.0)), PROFILE, None, method="rtn")
+    made = compress_for(Network(nodes, edges, Conventions(dt=1.0)), PROFILE, None, Recipe(method="rtn"))
     assert any("takes 2 steps on the chip" in note for note in made.integer.notes)
 
 
@@ -215,9 +216,9 @@ def test_what_has_no_integer_form_is_refused_with_its_layer():
              "fc2": Linear(even(rng, 2, 3)), "output": Output((2,))}
     edges = (("input", "fc"), ("fc", "a"), ("a", "fc2"), ("fc2", "output"))
     with pytest.raises(Refused, match="does not end in a population"):
-        _ = compress_for(Network(nodes, edges), PROFILE, None, method="rtn").integer
+        _ = compress_for(Network(nodes, edges), PROFILE, None, Recipe(method="rtn")).integer
     huge = Linear(even(rng, 3, 3), np.full(3, 1e9))
     nodes = {"input": Input((3,)), "fc": huge, "a": integrate(rng, (3,)), "output": Output((3,))}
     with pytest.raises(Refused, match="its bias is"):
         _ = compress_for(Network(nodes, (("input", "fc"), ("fc", "a"), ("a", "output"))), PROFILE, None,
-                         method="rtn").integer
+                         Recipe(method="rtn")).integer

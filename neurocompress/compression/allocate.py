@@ -99,7 +99,9 @@ def _fine(curve: Curve, points: int = 2000) -> tuple[Array, Array]:
     return count, np.exp(np.where(at < x[0], y[0] + slope * (at - x[0]), inside))
 
 
-def _exactly(counts: dict[tuple[str, ...], float], curves: Mapping[tuple[str, ...], Curve], keep: int) -> dict[str, int]:
+def _exactly(
+    counts: dict[tuple[str, ...], float], curves: Mapping[tuple[str, ...], Curve], keep: int
+) -> dict[str, int]:
     """Counts by layer that sum up to `keep`: the difference goes to the module with most room."""
     out: dict[str, int] = {}
     for name, count in counts.items():

@@ -14,6 +14,7 @@ from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron
 from ..simulation.float import Peak, batches
 from .hessian import Hessian, filtered, patches, thinned
+from .layer import weights_of
 from .module import joint_layers, population_of
 from .refine import FEATURES_MAX
 
@@ -100,7 +101,7 @@ def hessian_bytes(network: Network, group: Group) -> int:
 def _size(network: Network, group: Group) -> tuple[int, int]:
     """Inputs of one output, and groups."""
     nodes = [network.nodes[n] for n in group]
-    inputs = sum(int(np.prod(node.weight.shape[1:])) for node in nodes)  # type: ignore[union-attr]
+    inputs = sum(int(np.prod(weights_of(network, n).weight.shape[1:])) for n in group)
     return inputs, nodes[0].groups if isinstance(nodes[0], Conv) else 1
 
 

@@ -8,11 +8,12 @@ import shutil
 import zipfile
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..network.graph import Network
-from .layerwise import CompressedLayer
+from .layer import CompressedLayer
 
 _ARRAYS = ("weight", "m", "step", "mask", "bias")
 
@@ -44,14 +45,15 @@ class Checkpoint:
             return None
 
     def put(self, population: str, layers: dict[str, CompressedLayer]) -> None:
-        arrays, facts = {}, {}
+        arrays: dict[str, np.ndarray] = {}
+        facts: dict[str, dict[str, object]] = {}
         for k, (name, layer) in enumerate(layers.items()):
             facts[name] = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in _ARRAYS}
             arrays |= {f"{k}.{a}": getattr(layer, a) for a in _ARRAYS if getattr(layer, a) is not None}
         target = self._file(population)
         partial = target.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+            np.savez(file, **(arrays | {"facts": np.array(json.dumps(facts))}))  # type: ignore[arg-type]
         partial.replace(target)
 
     def remove(self) -> None:
@@ -60,7 +62,7 @@ class Checkpoint:
 
 
 def _layer(k: int, fact, found) -> CompressedLayer:  # type: ignore[no-untyped-def]
-    arrays = {a: found[f"{k}.{a}"] if f"{k}.{a}" in found else None for a in _ARRAYS}
+    arrays: dict[str, Any] = {a: found.get(f"{k}.{a}") for a in _ARRAYS}
     span = fact.pop("grid_range")
     return CompressedLayer(**arrays, grid_range=None if span is None else tuple(span), **fact)
 
@@ -73,10 +75,11 @@ def key_of(network: Network, spikes: np.ndarray | None, *more: str) -> str:
         for field in sorted(vars(network.nodes[name])):
             value = getattr(network.nodes[name], field)
             digest.update(field.encode())
-            digest.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+            plain = np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+            digest.update(plain)
     for text in (repr(network.edges), repr(network.conventions), *more):
         digest.update(text.encode())
     if spikes is not None:
         digest.update(repr((spikes.shape, str(spikes.dtype))).encode())
-        digest.update(np.ascontiguousarray(spikes))
+        digest.update(np.ascontiguousarray(spikes).data)
     return digest.hexdigest()

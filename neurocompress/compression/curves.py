@@ -11,7 +11,7 @@ from ..network.nodes import Array
 from .allocate import Option
 from .hessian import damped
 from .module import Module
-from .prune import prune
+from .prune import live_spectrum, prune
 from .quantize import gptq, inverse_factor, layer_error
 from .recipe import Recipe
 
@@ -34,10 +34,12 @@ def loss_curves(module: Module, hessian: torch.Tensor, recipe: Recipe, memory: i
     rows, d = module.weight.shape
     keep, loss = [rows * d], [0.0]
     layers = {n: [rows * w] for n, w in zip(module.layers, module.widths, strict=True)}
+    support = recipe.support or recipe.how.support
+    known = live_spectrum(hessian, recipe.damping) if support == "admm" and len(hessian) == 1 else None
     for share in KEPT_SHARES:
         count = max(1, round(share * rows * d))
-        pruned = prune(module.weight, hessian, (d,), (count,), support=recipe.support or recipe.how.support,
-                       importance=module.importance, block_in=recipe.block_in, damping=recipe.damping, memory=memory)
+        pruned = prune(module.weight, hessian, (d,), (count,), support=support, importance=module.importance,
+                       block_in=recipe.block_in, damping=recipe.damping, memory=memory, known=known)
         keep.append(count)
         loss.append(_loss(module, pruned.weight, hessian))
         for name, mask in module.split(pruned.mask).items():
@@ -46,7 +48,9 @@ def loss_curves(module: Module, hessian: torch.Tensor, recipe: Recipe, memory: i
                  {n: np.array(k, dtype=np.float64) for n, k in layers.items()})
 
 
-def options(module: Module, curve: Curve, hessian: torch.Tensor, recipe: Recipe) -> tuple[list[Option], list[tuple[int, int]]]:
+def options(
+    module: Module, curve: Curve, hessian: torch.Tensor, recipe: Recipe
+) -> tuple[list[Option], list[tuple[int, int]]]:
     """Ways to store a module, and for each its (bits, weights that stay): every `budget_bits` at every point of the
     curve.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from ..simulation.float import BLOCK_BYTES, Runner
 from ..simulation.learning import Learning
 from ..simulation.stored import as_stored
 from .goal import Goal, summed
+
+if TYPE_CHECKING:
+    from .layer import CompressedLayer
 
 #: Share of the samples that is not trained on and chooses the epoch.
 HELD_OUT = 0.1
@@ -39,6 +42,14 @@ class Constraint:
 
     mask: np.ndarray
     grid: Grid | None = None
+
+    @classmethod
+    def of(cls, layer: CompressedLayer) -> Constraint:
+        """What compression decided about a layer. Weights that were kept but rounded to zero may come back."""
+        if layer.step is None or layer.grid_range is None:
+            return cls(layer.mask)
+        low, high = layer.grid_range
+        return cls(layer.mask, Grid(layer.step, high, low, 1 if high % 2 else 2))  # only grids of even integers end so
 
     def nearest(self, weight: Array) -> Array:
         """The allowed weights nearest to `weight`, float64."""

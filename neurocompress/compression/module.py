@@ -33,7 +33,7 @@ class Module:
 
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
         """A (rows, d) matrix by layer."""
-        return dict(zip(self.layers, torch.split(matrix, self.widths, dim=1), strict=True))
+        return dict(zip(self.layers, torch.split(matrix, list(self.widths), dim=1), strict=True))
 
     def join(self, parts: dict[str, Tensor]) -> Tensor:
         return torch.cat([parts[name] for name in self.layers], dim=1)

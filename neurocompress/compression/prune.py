@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .hessian import damped
 from .ordering import MEMORY, removal_losses
-from .support import admm, largest, refit
+from .support import Spectrum, admm, largest, refit, spectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,15 @@ class Pruned:
 def prune(
     weight: Tensor, hessian: Tensor, widths: Sequence[int], keep: Sequence[int], *, support: str = "obs",
     compensate: bool = True, fan_in: int | None = None, importance: Tensor | None = None, block_in: int = 1,
-    damping: float = 0.01, memory: int = MEMORY, progress: Callable[[int], None] | None = None,
+    damping: float = 0.01, memory: int = MEMORY, known: Spectrum | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Pruned:
     """A (rows, d) float64 matrix with keep[i] weights left in its i-th block of widths[i] columns.
 
     hessian: (groups, d, d), each for rows / groups rows. support: "magnitude", "obs" (exact ordering, importance x
     loss over all rows of a block) or "admm" (one group only; the ordering takes over elsewhere). fan_in: at most so
-    many inputs of each row; the ones of least OBS loss go. compensate: refit what stays. memory: bytes for the ordering.
+    many inputs of each row; the ones of least OBS loss go. compensate: refit what stays. memory: bytes for the
+    ordering. known: the spectrum for "admm" (see `live_spectrum`), where the same Hessian is pruned several times.
     """
     rows, d = weight.shape
     groups = len(hessian)
@@ -47,12 +49,12 @@ def prune(
         if support == "magnitude":
             score = weight.abs()
         elif support == "admm" and groups == 1:
-            score = _admm_scores(weight, inverted[0][0], live, widths, keep, scale)
+            score = _admm_scores(weight, known or live_spectrum(hessian, damping), live, widths, keep, scale)
         else:
             score = torch.cat([
                 _obs_scores(weight[p], h, live, block_in, memory, progress)
                 for p, (h, _) in zip(parts, inverted, strict=True)]) * scale[:, None]
-        mask = torch.cat([largest(s, k) for s, k in zip(score.split(list(widths), 1), keep, strict=True)], 1)
+        mask = torch.cat([largest(s, k) for s, k in zip(torch.split(score, list(widths), 1), keep, strict=True)], 1)
     if fan_in is not None:
         for p, (h, _) in zip(parts, inverted, strict=True):
             mask[p] = limited(weight[p], h, mask[p], fan_in, memory)
@@ -61,6 +63,12 @@ def prune(
         found = torch.cat([refit(weight[p], h, mask[p]) for p, (h, _) in zip(parts, inverted, strict=True)])
         found[:, ~live] = (weight * mask)[:, ~live]  # without a spike there is nothing to make up for
     return Pruned(found, mask, max(share for _, share in inverted), dead)
+
+
+def live_spectrum(hessian: Tensor, damping: float) -> Spectrum:
+    """Spectrum of the damped Hessian (1, d, d) of the inputs that ever spiked."""
+    index = torch.nonzero(hessian[0].diagonal() > 0)[:, 0]
+    return spectrum(damped(hessian[0], damping)[0][index][:, index])
 
 
 def _obs_scores(
@@ -76,14 +84,14 @@ def _obs_scores(
 
 
 def _admm_scores(
-    weight: Tensor, hessian: Tensor, live: Tensor, widths: Sequence[int], keep: Sequence[int], scale: Tensor
+    weight: Tensor, of: Spectrum, live: Tensor, widths: Sequence[int], keep: Sequence[int], scale: Tensor
 ) -> Tensor:
     """2 on the support of ADMM, below it |w| scaled to less than 1."""
     index = torch.nonzero(live)[:, 0]
-    inside = [int(block.sum()) for block in live.split(list(widths))]
+    inside = [int(block.sum()) for block in torch.split(live, list(widths))]
     room = [min(k, len(weight) * n) for k, n in zip(keep, inside, strict=True)]
     score = weight.abs() / (2 * float(weight.abs().max()) or 1.0)
-    found = admm(weight[:, index] * scale.sqrt()[:, None], hessian[index][:, index], inside, room)
+    found = admm(weight[:, index] * scale.sqrt()[:, None], of, inside, room)
     score[:, index] += 2.0 * found
     return score
 

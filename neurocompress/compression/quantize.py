@@ -99,7 +99,7 @@ def descend(
 
 
 def best_scale(weight: np.ndarray, quantized: np.ndarray, hessian: Tensor) -> np.ndarray:
-    """Factor of each row by which its grid should grow so that (w - c q) H (w - c q)^T is least, (rows,); 1 for q = 0."""
+    """Factor c of each row with the least (w - c q) H (w - c q)^T, (rows,); 1 for q = 0."""
     w, q = (torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (weight, quantized))
     h = q @ hessian
     size, along = (h * q).sum(1), (h * w).sum(1)

@@ -19,7 +19,7 @@ Allocation = Literal["uniform", "lamp", "temporal-lamp", "loss"]
 Support = Literal["magnitude", "obs", "admm"]
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Bits = Annotated[int, Field(ge=2, le=16)]
+Bits = Annotated[int, Field(ge=1, le=16)]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -151,6 +151,6 @@ def recipe_of(base: Recipe | None = None, **flags: Any) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise Refused(
-            Problem(f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}",
+            Problem(f"{'.'.join(map(str, e['loc']))} {e['input']} is no good: {e['msg'][:1].lower()}{e['msg'][1:]}",
                     fix="Correct the value")
             for e in error.errors(include_url=False)) from None

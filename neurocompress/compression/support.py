@@ -7,6 +7,7 @@ sum over rows of (w - q) H (w - q)^T / 2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,8 +62,23 @@ def refit(weight: Tensor, hessian: Tensor, mask: Tensor, memory: int = MEMORY) -
     return out * mask
 
 
+class Spectrum(NamedTuple):
+    """scale: root of the Hessian's diagonal (d,), float64; values (d,), vectors (d, d) of the Hessian scaled to a unit
+    diagonal, float32."""
+
+    scale: Tensor
+    values: Tensor
+    vectors: Tensor
+
+
+def spectrum(hessian: Tensor) -> Spectrum:
+    scale = hessian.diagonal().sqrt()
+    values, vectors = torch.linalg.eigh(hessian / (scale[:, None] * scale[None]))
+    return Spectrum(scale, values.clamp_min(0).to(torch.float32), vectors.to(torch.float32))
+
+
 def admm(
-    weight: Tensor, hessian: Tensor, widths: Sequence[int], keep: Sequence[int], iterations: int = ITERATIONS
+    weight: Tensor, of: Spectrum, widths: Sequence[int], keep: Sequence[int], iterations: int = ITERATIONS
 ) -> Tensor:
     """Mask (rows, d) of a good support with keep[i] weights in the i-th block of widths[i] columns, by ADMM.
 
@@ -70,9 +86,7 @@ def admm(
     arXiv 2406.07831, sections 3.1 and 3.2: Hessian scaled to a unit diagonal, one eigendecomposition, a penalty that
     rises until the support stays).
     """
-    scale = hessian.diagonal().sqrt()
-    values, vectors = torch.linalg.eigh(hessian / (scale[:, None] * scale[None]))
-    vectors, values = vectors.to(torch.float32), values.clamp_min(0).to(torch.float32)
+    scale, values, vectors = of
     scaled = (weight * scale).to(torch.float32)
     goal = ((scaled @ vectors) * values) @ vectors.T  # W H
     kept, dual, penalty = _project(scaled, widths, keep), torch.zeros_like(scaled), 0.1
@@ -93,7 +107,7 @@ def admm(
 def _project(weight: Tensor, widths: Sequence[int], keep: Sequence[int]) -> Tensor:
     """The keep[i] largest numbers of each block of columns; all others zero."""
     parts = []
-    for block, k in zip(weight.split(list(widths), dim=1), keep, strict=True):
+    for block, k in zip(torch.split(weight, list(widths), dim=1), keep, strict=True):
         flat = block.flatten()
         top = torch.topk(flat.abs(), k, sorted=False).indices
         parts.append(torch.zeros_like(flat).scatter_(0, top, flat[top]).reshape(block.shape))

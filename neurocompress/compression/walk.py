@@ -15,8 +15,10 @@ from .allocate import amplification, by_curves, kept, lamp, temporal_lamp, unifo
 from .calibrate import Calibration, Group, calibrate, hessian_bytes
 from .checkpoint import Checkpoint
 from .curves import loss_curves, options
-from .layerwise import CompressedLayer, Grids, compress_population, with_layers
+from .layer import CompressedLayer, weights_of, with_layers
+from .layerwise import compress_population
 from .module import Module, modules
+from .onto_grid import Grids
 from .recipe import LayerRecipe, Recipe
 from .refine import Decay
 
@@ -126,7 +128,7 @@ def kept_in_layers(every: list[Module], statistics: Statistics, recipe: Recipe, 
     if kind == "lamp":
         return out | lamp(shared, recipe.sparsity)
     if kind == "temporal-lamp":
-        factors = {}
+        factors: dict[str, float] = {}
         for module in every:
             found = statistics.of(module.layers)
             if found is None:
@@ -175,30 +177,25 @@ def fallbacks(
     """What did not go as asked, one sentence each."""
     notes = []
     for name, layer in layers.items():
-        node = network.nodes[name]
+        node = weights_of(network, name)
         windows = int(np.prod(network.shapes[name][1:])) if isinstance(node, Conv) else 1
         inputs = int(np.prod(layer.mask.shape[1:]))
         if spikes is not None and recipe.how.compensate:
             rows = len(spikes) * spikes.shape[1] * windows
             if rows < ROWS_PER_INPUT * inputs:
-                notes.append(f"layer '{name}' has {inputs} inputs and only {rows} calibration rows (samples x time steps "
-                             "x windows): its Hessian rests on damping; give more samples")
+                notes.append(f"layer '{name}' has {inputs} inputs and only {rows} calibration rows (samples x time "
+                             "steps x windows): its Hessian rests on damping; give more samples")
             if layer.dead_inputs:
+                went = "rounded to the nearest" if layer.mask.all() else "the first to go"
                 notes.append(f"layer '{name}': {layer.dead_inputs} of its inputs never spiked in calibration; their "
-                             "weights were the first to go" if not layer.mask.all() else
-                             f"layer '{name}': {layer.dead_inputs} of its inputs never spiked in calibration; their "
-                             "weights were rounded to the nearest")
+                             f"weights were {went}")
             if layer.damping > recipe.damping:
                 notes.append(f"layer '{name}': its Hessian could not be inverted with damping {recipe.damping:g}; "
                              f"{layer.damping:g} was used")
         if not np.any(layer.weight):
             notes.append(f"layer '{name}' has become all zero: raise --bits or lower --sparsity")
         empty = int((~layer.weight.reshape(len(layer.weight), -1).any(axis=1)).sum())
-        before = int((~np.asarray(_weight(node)).reshape(len(layer.weight), -1).any(axis=1)).sum())
+        before = int((~node.weight.reshape(len(layer.weight), -1).any(axis=1)).sum())
         if empty > before:
             notes.append(f"layer '{name}': {empty - before} of its {len(layer.weight)} rows have no weight left")
     return tuple(notes)
-
-
-def _weight(node):  # type: ignore[no-untyped-def]
-    return node.weight

@@ -96,6 +96,11 @@ def load_spikes(
     )
 
 
+def drawn(samples: int, count: int, seed: int) -> np.ndarray:
+    """Which `count` of `samples` samples calibrate, drawn without repetition, in order; all when there are fewer."""
+    return np.sort(np.random.default_rng(seed).permutation(samples)[:count])
+
+
 def poisson(shape: tuple[int, ...], samples: int, steps: int, rate: float, seed: int) -> SpikeData:
     """Synthetic spikes for calibration without data: (samples, steps, *shape) uint8, no labels.
 

@@ -150,7 +150,7 @@ def make_report(
         row, change = fit_rows[p], compared[p]
         weights = np.concatenate([np.asarray(compressed.original.nodes[n].weight).ravel()  # type: ignore[union-attr]
                                   for n in names if n in compressed.layers] or [np.ones(1)])
-        integers = np.concatenate([layer.m.ravel() for layer in found] or [np.ones(1)])
+        integers = np.concatenate([layer.weight.ravel() for layer in found] or [np.ones(1)])
         layers.append(LayerReport(
             p, names, row.neurons, row.parameters, row.bits, float(np.mean(weights == 0)),
             float(np.mean(integers == 0)), row.memory_float32, row.memory, row.cores,
