@@ -1,41 +1,30 @@
-"""Fine-tuning: the simulator's own pass, true gradients, zeros and grids that stay, accuracy that comes back."""
+"""Fine-tuning: zeros and grids that stay, the best epoch, the same bits for a seed, accuracy that comes back."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from drawn_networks import looped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurocompress.compression.finetune import SLOPE, Constraint, finetune, surrogate
+from neurocompress.compression.finetune import Constraint, finetune
 from neurocompress.compression.goal import Goal, summed
+from neurocompress.compression.recipe import GridRecipe, Recipe
 from neurocompress.data import load_spikes
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
-from neurocompress.grid import Grid
+from neurocompress.grid import Grid, Levels
 from neurocompress.network.conventions import PRESETS, Conventions
 from neurocompress.network.graph import Network
-from neurocompress.network.nodes import (
-    WEIGHTED,
-    Conv,
-    Delay,
-    Flatten,
-    Input,
-    Linear,
-    Neuron,
-    Output,
-    Pool,
-    Scale,
-    Threshold,
-)
-from neurocompress.simulation.float import Runner, simulate
-from neurocompress.simulation.learning import Learning
-from neurocompress.simulation.stored import as_stored
+from neurocompress.network.nodes import WEIGHTED, Input, Output
+from neurocompress.oneshot import compress_network
+from neurocompress.simulation.float import simulate
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 
@@ -47,175 +36,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def learned(network: Network, x: np.ndarray):
-    """Outputs (samples, timesteps, *shape) of the pass under autograd in float64, and the weights it went through."""
-    network = as_stored(network)
-    weights = {
-        name: (torch.tensor(node.weight, dtype=torch.float64, requires_grad=True),
-               None if node.bias is None else torch.tensor(node.bias, dtype=torch.float64, requires_grad=True))
-        for name, node in network.nodes.items() if isinstance(node, WEIGHTED)
-    }
-    runner = Runner(network, (network.output,), torch.float64, torch.device("cpu"),
-                    learning=Learning(weights, surrogate))
-    signals = runner.run(torch.tensor(np.swapaxes(x, 0, 1), dtype=torch.float64))
-    return signals[network.output].transpose(0, 1), weights
-
-
-@st.composite
-def rules(draw):
-    many = draw(st.booleans())
-    return Conventions(
-        dt=1.0, decay=draw(st.sampled_from(["euler", "exponential"])),
-        reset=draw(st.sampled_from(["zero", "subtract"])), fire=draw(st.sampled_from([">", ">="])),
-        spikes_per_step="many" if many else "one", v_floor=draw(st.booleans()),
-        two_phase_reset=not many and draw(st.booleans()), gain=draw(st.sampled_from(["nir", "unit"])),
-        input_decays=draw(st.booleans()), bias=draw(st.sampled_from(["current", "membrane"])),
-        recurrent_bias_at_start=draw(st.booleans()), synaptic_delay=draw(st.integers(0, 2)),
-        output_delay=draw(st.integers(0, 1)), weights=draw(st.sampled_from(["float", "int8-per-target"])))
-
-
-def neuron(rng: np.random.Generator, n: int, kind: str) -> Neuron:
-    parameters = {"r": rng.uniform(0.5, 2, n)}
-    if "L" in kind:
-        parameters |= {"tau_mem": rng.uniform(1.5, 9, n), "v_leak": rng.uniform(-0.2, 0.2, n)}
-    if "Cuba" in kind:
-        parameters |= {"tau_syn": rng.uniform(1.5, 9, n), "w_in": rng.uniform(0.5, 2, n)}
-    if "F" in kind:
-        parameters |= {"v_threshold": rng.uniform(0.3, 1, n), "v_reset": rng.uniform(-0.3, 0.1, n)}
-    return Neuron((n,), **parameters)
-
-
-def looped(rng: np.random.Generator, kind: str, rule: Conventions, out_kind: str = "LI") -> Network:
-    """in -> fc -> a -> wait -> fc2 -> b -> out, with a -> slow -> rec -> a: delays in and outside of a loop."""
-    nodes = {
-        "input": Input((4,)), "fc": Linear(rng.normal(size=(5, 4)), rng.normal(size=5) / 4),
-        "a": neuron(rng, 5, kind), "slow": Delay(np.array([0.0, 2, 1, 0, 1])),
-        "rec": Linear(rng.normal(size=(5, 5)) / 3, rng.normal(size=5) / 8), "wait": Delay(np.array([1.0, 0, 2, 0, 0])),
-        "fc2": Linear(rng.normal(size=(3, 5)), rng.normal(size=3) / 4), "b": neuron(rng, 3, out_kind),
-        "output": Output((3,)),
-    }
-    chain = ["input", "fc", "a", "wait", "fc2", "b", "output"]
-    edges = [*pairwise(chain), ("a", "slow"), ("slow", "rec"), ("rec", "a")]
-    return Network(nodes, tuple(edges), rule)
-
-
-def image(rng: np.random.Generator, kind: str, rule: Conventions) -> Network:
-    """Convolution, neurons, pooling, a scale, flattened into thresholds."""
-    flat = neuron(rng, 1, kind)
-    shaped = {k: v.reshape(1, 1, 1) for k, v in vars(flat).items() if isinstance(v, np.ndarray)}
-    nodes = {
-        "input": Input((2, 5, 5)),
-        "conv": Conv(rng.normal(size=(4, 1, 3, 3)), rng.normal(size=4) / 4, (1, 1), ((1, 0), (1, 1)), (1, 1), 2),
-        "a": Neuron((4, 4, 5), **shaped), "pool": Pool("average", (2, 2), (2, 2), ((0, 0), (0, 1))),
-        "half": Scale(np.asarray(0.5)), "flat": Flatten(), "fc": Linear(rng.normal(size=(3, 24))),
-        "t": Threshold(rng.uniform(-0.2, 0.5, 3)), "output": Output((3,)),
-    }
-    names = list(nodes)
-    return Network(nodes, tuple(pairwise(names)), rule)
-
-
-KINDS = ["IF", "LIF", "CubaLIF"]
-
-
-@settings(deadline=None, max_examples=150)
-@given(rules(), st.sampled_from(KINDS), st.booleans(), st.integers(0, 2**32 - 1))
-def test_the_pass_under_autograd_is_the_simulator_to_the_bit(rule, kind, picture, seed):
-    rng = np.random.default_rng(seed)
-    network = image(rng, kind, rule) if picture else looped(rng, kind, rule, "CubaLIF")
-    x = (rng.random((3, 12, *network.shapes["input"])) < 0.4).astype(np.float64)
-    found, weights = learned(network, x)
-    np.testing.assert_array_equal(found.detach().numpy(), simulate(network, x, dtype=torch.float64)["output"])
-    found.sum().backward()
-    assert all(w.grad is not None and bool(w.grad.isfinite().all()) for w, _ in weights.values())
-
-
-@settings(deadline=None, max_examples=60)
-@given(rules(), st.sampled_from(["I", "LI", "CubaLI"]), st.integers(0, 2**32 - 1))
-def test_without_spikes_gradients_are_the_simulators_finite_differences(rule, kind, seed):
-    """Potentials are smooth in all weights and biases, those of a loop too."""
-    rng = np.random.default_rng(seed)
-    rule = replace(rule, weights="float")
-    network = looped(rng, kind, rule)
-    x = rng.normal(size=(2, 7, 4))
-    direction = rng.normal(size=(2, 7, 3))
-    found, weights = learned(network, x)
-    (found * torch.from_numpy(direction)).sum().backward()
-
-    def value(changed) -> float:
-        return float((simulate(network.with_nodes(changed), x, dtype=torch.float64)["output"] * direction).sum())
-
-    for name, (weight, bias) in weights.items():
-        node = network.nodes[name]
-        for field, tensor in (("weight", weight), ("bias", bias)):
-            towards = rng.normal(size=tensor.shape)
-            plus, minus = (
-                value({name: replace(node, **{field: getattr(node, field) + h * towards})}) for h in (1e-6, -1e-6))
-            expected = (plus - minus) / 2e-6
-            np.testing.assert_allclose(float((tensor.grad.numpy() * towards).sum()), expected,
-                                       rtol=1e-5, atol=1e-5 * max(1.0, float(tensor.grad.abs().max())))
-
-
-def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, seen: list | None = None):
-    """One CubaLIF layer by the text of Conventions: sum over steps t of (t + 1) * output, and what was seen.
-
-    With what an earlier run has seen, its spikes and resets are kept and an output is spikes + soft(distance) -
-    soft(distance then): the function whose slope the surrogate gradient is.
-    """
-    def soft(d):
-        return d / (1 + SLOPE * np.abs(d))  # its derivative is 1 / (1 + SLOPE |d|)^2
-
-    alpha, beta = (1 - 1 / t if rule.decay == "euler" else np.exp(-1 / t) for t in (node.tau_syn, node.tau_mem))
-    gain, gain_syn = (1.0, 1.0) if rule.gain == "unit" else (node.r * (1 - beta), node.w_in * (1 - alpha))
-    theta, reset = node.v_threshold, node.v_reset if rule.reset == "zero" else 0.0
-    v, current, total, found = np.zeros(len(w)), np.zeros(len(w)), 0.0, []
-    for t, now in enumerate(x):
-        above = v > theta if seen is None else seen[t]["above"]
-        drive = gain_syn * (w @ now)
-        current = alpha * (current + drive) if rule.input_decays else alpha * current + drive
-        v = beta * v + gain * current + node.v_leak * (1 - beta)
-        tested = v - theta * above if rule.two_phase_reset and rule.reset == "subtract" else v
-        if rule.spikes_per_step == "many":
-            u = tested / theta
-            spikes = np.maximum(0, np.ceil(u) - 1 if rule.fire == ">" else np.floor(u))
-            level = np.maximum(1, np.round(u)) if seen is None else seen[t]["level"]
-            distance = u - level
-        else:
-            spikes = (tested > theta if rule.fire == ">" else tested >= theta).astype(float)
-            level, distance = 1.0, (tested - theta) / np.abs(theta - reset)
-        out = spikes
-        if seen is not None:
-            spikes = seen[t]["spikes"]
-            out = spikes + soft(distance) - soft(seen[t]["distance"])
-        total = total + (t + 1) * out
-        v = v - theta * spikes if rule.reset == "subtract" else np.where(spikes > 0, reset, v)
-        floored = rule.v_floor & (v < -theta) if seen is None else seen[t]["floored"]
-        v = np.where(floored, -theta, v)
-        found.append({"spikes": spikes, "distance": distance, "above": above, "level": level, "floored": floored})
-    return total, found
-
-
-@settings(deadline=None, max_examples=80)
-@given(rules(), st.integers(0, 2**32 - 1))
-def test_surrogate_gradients_are_slopes_of_the_smoothed_scalar_loop(rule, seed):
-    rng = np.random.default_rng(seed)
-    rule = replace(rule, weights="float", synaptic_delay=0, output_delay=0)
-    node = neuron(rng, 3, "CubaLIF")
-    nodes = {"input": Input((4,)), "fc": Linear(rng.normal(size=(3, 4))), "n": node, "output": Output((3,))}
-    network = Network(nodes, (("input", "fc"), ("fc", "n"), ("n", "output")), rule)
-    x = (rng.random((15, 4)) < 0.5).astype(float)
-    found, weights = learned(network, x[None])
-    counted = found[0] * torch.arange(1, 16)[:, None]
-    counted.sum().backward()
-    w = nodes["fc"].weight
-    total, seen = scalar_layer(w, node, rule, x)
-    np.testing.assert_array_equal(counted.sum(0).detach().numpy(), total)
-    towards = rng.normal(size=w.shape)
-    plus, minus = (scalar_layer(w + h * towards, node, rule, x, seen)[0].sum() for h in (1e-6, -1e-6))
-    gradient = weights["fc"][0].grad.numpy()
-    np.testing.assert_allclose((gradient * towards).sum(), (plus - minus) / 2e-6, rtol=1e-4,
-                               atol=1e-5 * max(1.0, np.abs(gradient).max()))
 
 
 def digits(sparsity: float = 0.0, m_max: int | None = None) -> tuple[Network, dict[str, Constraint]]:
@@ -427,3 +247,21 @@ def test_a_twos_complement_grid_with_mirrored_rows_and_even_steps_is_kept():
         assert m.max() <= grid.m_max
         assert not np.any(m % grid.stride)
         assert np.any(weight != start.nodes["fc1"].weight)
+
+
+@pytest.mark.parametrize("levels", get_args(Levels))
+def test_what_compression_returns_is_met_by_its_own_constraint(levels):
+    """Every kind of grid: one shot, then fine-tuning, and the integers still lie in range."""
+    network, data = read(DIGITS / "digits.nir"), calibration()
+    recipe = Recipe(method="sbc", bits=4, sparsity=0.8, grid=GridRecipe(levels=levels))
+    found = compress_network(network, data.spikes[:64], recipe)
+    constraints = {name: Constraint.of(layer) for name, layer in found.layers.items()}
+    tuned = finetune(found.network, constraints, data.spikes, data.labels, epochs=3, learning_rate=0.05)
+    for name, layer in found.layers.items():
+        m = np.rint(tuned.nodes[name].weight / layer.step)
+        np.testing.assert_array_equal(tuned.nodes[name].weight, (m * layer.step).astype(np.float32))
+        assert layer.grid_range[0] <= m.min() <= m.max() <= layer.grid_range[1]
+        assert not np.any(m[~layer.mask])
+        assert levels != "even" or not np.any(m % 2)
+    free = compress_network(network, data.spikes[:64], Recipe(method="sbc", sparsity=0.8))
+    assert Constraint.of(free.layers["fc1"]).grid is None
