@@ -21,6 +21,7 @@ Support = Literal["magnitude", "obs", "admm"]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Bits = Annotated[int, Field(ge=1, le=16)]
 Positive = Annotated[int, Field(ge=1)]
+Listed = Field(strict=False)  # YAML has lists and no tuples; what they hold stays strict
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,14 @@ class Recipe(Part):
     bits: Bits | None = None
     sparsity: Share = 0.0
     budget: Positive | None = None
-    budget_bits: tuple[Bits, ...] = (8, 6, 4, 3, 2)
+    budget_bits: Annotated[tuple[Bits, ...], Listed, Field(min_length=1)] = (8, 6, 4, 3, 2)
     allocation: Allocation | None = None
     fan_in: Positive | None = None
     grid: GridRecipe = GridRecipe()
     support: Support | None = None
     block_in: Positive = 1
     damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
-    layers: tuple[LayerRecipe, ...] = ()
+    layers: Annotated[tuple[LayerRecipe, ...], Listed] = ()
 
     @property
     def how(self) -> Method:
