@@ -48,7 +48,7 @@ def _remove(w: Tensor, inverse: Tensor, block: int, count: int, losses: Tensor, 
     rows, m = w.shape
     every = torch.arange(rows, device=w.device)
     lazy = max(LAZY, block)
-    h = inverse.expand(rows, m, m)  # shared by all rows until the first removals are applied
+    h, shared = inverse.expand(rows, m, m), True  # one for all rows until the first removals are applied
     w = w.clone()
     diagonal = inverse.diagonal().expand(rows, m).clone()
     index = torch.arange(m, device=w.device).expand(rows, m)
@@ -89,8 +89,9 @@ def _remove(w: Tensor, inverse: Tensor, block: int, count: int, losses: Tensor, 
             alive.scatter_(1, p, False)
         used, removed, gone = used + n, removed + n, gone + n
         if used + block > lazy and removed < count:
-            if h.stride(0) == 0:
+            if shared:
                 h = torch.baddbmm(h, pending[:, :used].transpose(1, 2), pending[:, :used], alpha=-1, out=work)
+                shared = False
             else:
                 h.baddbmm_(pending[:, :used].transpose(1, 2), pending[:, :used], alpha=-1)
             used, m = 0, m - gone
