@@ -161,6 +161,16 @@ def test_feedback_arrives_one_step_later_with_its_bias_from_the_start():
     np.testing.assert_array_equal(simulate(Network(nodes, edges, without), x)["output"][0, :, 0], [0, 1, 1, 1, 1])
 
 
+def test_a_delay_within_a_loop_adds_its_steps():
+    """Each neuron excites itself 1 + delay steps later; nothing comes before the first spike."""
+    nodes = {"input": Input((3,)), "a": unit(3), "wait": Delay(np.array([0.0, 1.0, 3.0])), "output": Output((3,))}
+    edges = (("input", "a"), ("a", "wait"), ("wait", "a"), ("a", "output"))
+    x = np.zeros((1, 8, 3))
+    x[0, 0] = 1
+    out = simulate(Network(nodes, edges), x)["output"][0]
+    assert [np.flatnonzero(out[:, k]).tolist() for k in range(3)] == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 2, 4, 6], [0, 4]]
+
+
 def test_norse_reads_no_r_of_neurons_without_a_synapse():
     def first_step(**parameters) -> float:
         calm = Neuron((1,), tau_mem=np.full(1, 4e-3), v_leak=np.zeros(1), **parameters)

@@ -45,9 +45,11 @@ def learned(network: Network, x: np.ndarray):
     return signals[network.output].transpose(0, 1), weights
 
 
-@settings(deadline=None, max_examples=150)
-@given(rules(), st.sampled_from(KINDS), st.booleans(), st.integers(0, 2**32 - 1))
-def test_the_pass_under_autograd_is_the_simulator_to_the_bit(rule, kind, picture, seed):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("picture", [False, True])
+@settings(deadline=None, max_examples=25)
+@given(rule=rules(), seed=st.integers(0, 2**32 - 1))
+def test_the_pass_under_autograd_is_the_simulator_to_the_bit(kind, picture, rule, seed):
     rng = np.random.default_rng(seed)
     network = image(rng, kind, rule) if picture else looped(rng, kind, rule, "CubaLIF")
     x = (rng.random((3, 12, *network.shapes["input"])) < 0.4).astype(np.float64)
@@ -57,12 +59,14 @@ def test_the_pass_under_autograd_is_the_simulator_to_the_bit(rule, kind, picture
     assert all(w.grad is not None and bool(w.grad.isfinite().all()) for w, _ in weights.values())
 
 
-@settings(deadline=None, max_examples=60)
-@given(rules(), st.sampled_from(["I", "LI", "CubaLI"]), st.integers(0, 2**32 - 1))
-def test_without_spikes_gradients_are_the_simulators_finite_differences(rule, kind, seed):
+@pytest.mark.parametrize("kind", ["I", "LI", "CubaLI"])
+@pytest.mark.parametrize("bias", ["current", "membrane"])
+@settings(deadline=None, max_examples=8)
+@given(rule=rules(), seed=st.integers(0, 2**32 - 1))
+def test_without_spikes_gradients_are_the_simulators_finite_differences(kind, bias, rule, seed):
     """Potentials are smooth in all weights and biases, those of a loop too."""
     rng = np.random.default_rng(seed)
-    rule = replace(rule, weights="float")
+    rule = replace(rule, weights="float", bias=bias)
     network = looped(rng, kind, rule, kind)
     x = rng.normal(size=(2, 7, 4))
     direction = rng.normal(size=(2, 7, 3))
@@ -122,11 +126,14 @@ def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, 
     return total, found
 
 
-@settings(deadline=None, max_examples=80)
-@given(rules(), st.integers(0, 2**32 - 1))
-def test_surrogate_gradients_are_slopes_of_the_smoothed_scalar_loop(rule, seed):
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("many", [False, True])
+@settings(deadline=None, max_examples=20)
+@given(rule=rules(), seed=st.integers(0, 2**32 - 1))
+def test_surrogate_gradients_are_slopes_of_the_smoothed_scalar_loop(reset, many, rule, seed):
     rng = np.random.default_rng(seed)
-    rule = replace(rule, weights="float", synaptic_delay=0, output_delay=0)
+    rule = replace(rule, weights="float", synaptic_delay=0, output_delay=0, reset=reset,
+                   spikes_per_step="many" if many else "one", two_phase_reset=rule.two_phase_reset and not many)
     node = neuron(rng, 3, "CubaLIF")
     nodes = {"input": Input((4,)), "fc": Linear(rng.normal(size=(3, 4))), "n": node, "output": Output((3,))}
     network = Network(nodes, (("input", "fc"), ("fc", "n"), ("n", "output")), rule)
