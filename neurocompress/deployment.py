@@ -66,7 +66,7 @@ def deploy(
     """
     tell = progress or (lambda stage, done, total: None)
     profile = load_profile(target)
-    recipe = recipe_of(method=method, bits=bits, sparsity=sparsity)
+    recipe = recipe_of(method=method, sparsity=sparsity)
     if seed < 0:
         raise refuse(f"seed is {seed}", fix="Give a whole number from 0")
     if out is not None:
@@ -78,7 +78,7 @@ def deploy(
         raise refuse(f"an input sends more than one spike in a step, which {profile.title} has no message for",
                      file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
 
-    compressed = compress_for(network, profile, calibration, recipe, progress=tell)
+    compressed = compress_for(network, profile, calibration, recipe, bits=bits, progress=tell)
     integer = compressed.integer_network(input_bits)
     fit = check_fit(compressed.network, profile, compressed.fmt.bits)
     _refuse_unwritable(profile, integer)

@@ -13,9 +13,9 @@ from .chip.build import step_of
 from .chip.units import gains
 from .compression.checkpoint import Checkpoint, key_of
 from .compression.layer import CompressedLayer
-from .compression.module import population_of
+from .compression.module import joint_layers, population_of
 from .compression.recipe import Recipe
-from .compression.walk import MEMORY, Progress, compress_layers
+from .compression.walk import MEMORY, Progress, Statistics, compress_layers
 from .grid import Grid
 from .network.canonical import canonical
 from .network.graph import Network
@@ -69,23 +69,38 @@ class RecipeGrids:
 
 def compress_network(
     network: Network, spikes: np.ndarray | None, recipe: Recipe, *, device: str = "cpu", memory: int = MEMORY,
-    checkpoint: Path | None = None, progress: Progress | None = None,
+    statistics: Statistics | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
 ) -> Result:
     """The network with the recipe's sparsity and bits.
 
     spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
-    memory: bytes for Hessians and, again, for the rows of the OBS ordering. checkpoint: folder for finished layers; it
-    is removed when all are. Raises `Refused`.
+    memory: bytes for Hessians and, again, for the rows of the OBS ordering. statistics: of the same network and data,
+    of a `statistics_of` before, where several recipes are tried. checkpoint: folder for finished layers; it is removed
+    when all are. Raises `Refused`.
     """
-    original = network if is_direct(network) else canonical(network)
+    original = compressible(network)
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, key_of(original, spikes, recipe.model_dump_json(), __version__))
-    walked = compress_layers(original, row_gains(original), spikes, recipe, RecipeGrids(recipe), device=device,
-                             memory=memory, checkpoint=kept, progress=progress)
+    walked = compress_layers(original, row_gains(original), spikes, recipe, RecipeGrids(recipe),
+                             statistics=statistics, device=device, memory=memory, checkpoint=kept, progress=progress)
     if kept is not None:
         kept.remove()
     return Result(original, walked.network, walked.layers, recipe, walked.notes)
+
+
+def compressible(network: Network) -> Network:
+    """The network itself, or where it has products of layers or pooling behind weights its canonical form."""
+    return network if is_direct(network) else canonical(network)
+
+
+def statistics_of(
+    network: Network, spikes: np.ndarray, membrane: bool, *, device: str = "cpu", memory: int = MEMORY
+) -> Statistics:
+    """Statistics for several calls of `compress_network` with the same network and data. membrane: as the method's."""
+    network = compressible(network)
+    groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
+    return Statistics(network, spikes, groups, membrane, memory, device, lambda stage, done, total: None)
 
 
 def is_direct(network: Network) -> bool:

@@ -119,15 +119,15 @@ class ChipGrids:
 
 def compress_for(
     network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe | None = None, *,
-    device: str = "cpu", progress: Progress | None = None,
+    bits: int | None = None, device: str = "cpu", progress: Progress | None = None,
 ) -> Compressed:
     """The network on the chip's grid.
 
     spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
-    recipe: its grid is the chip's; without bits it has the chip's default.
+    recipe: its grid is the chip's. bits: instead of the recipe's; without either, the chip's default.
     Raises `Refused` for bits, methods or networks that the chip has no form for.
     """
-    fmt = weight_format(profile, None if recipe is None else recipe.bits)
+    fmt = weight_format(profile, recipe.bits if bits is None and recipe is not None else bits)
     recipe = recipe_of(recipe, bits=fmt.bits, grid={"levels": "symmetric"})
     original = canonical(network)
     network, said = expressible(original, features(profile), profile.title)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..simulation.float import Peak, batches
 from .hessian import Hessian, filtered, patches, thinned
 from .layer import weights_of
 from .module import joint_layers, population_of
+from .prune import Ground
 from .refine import FEATURES_MAX
 
 Group = tuple[str, ...]
@@ -27,7 +28,8 @@ class Calibration:
     the inputs X of the reference and X' of the network (None without a reference). energies: likewise, mean squared
     norms of the filtered and of the plain input at each time step, (2, timesteps). peaks: by population, the largest
     membrane potential and the largest synaptic contribution to it in one step, in the network's units.
-    behaviours: inputs and spikes of populations small enough to be refined neuron by neuron."""
+    behaviours: inputs and spikes of populations small enough to be refined neuron by neuron. grounds: of pruning, by
+    module and recipe, as they are found (several recipes may share one calibration)."""
 
     hessians: dict[Group, torch.Tensor]
     crossed: dict[Group, torch.Tensor] | None
@@ -35,6 +37,7 @@ class Calibration:
     peaks: dict[str, Peak]
     samples: int
     behaviours: dict[str, Behaviour]
+    grounds: dict[Hashable, Ground] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from ..network.nodes import Array
 from .allocate import Option
 from .hessian import damped
 from .module import Module
-from .prune import live_spectrum, prune
+from .prune import ground, prune
 from .quantize import gptq, inverse_factor, layer_error
 from .recipe import Recipe
 
@@ -35,7 +35,7 @@ def loss_curves(module: Module, hessian: torch.Tensor, recipe: Recipe, memory: i
     keep, loss = [rows * d], [0.0]
     layers = {n: [rows * w] for n, w in zip(module.layers, module.widths, strict=True)}
     support = recipe.support or recipe.how.support
-    known = live_spectrum(hessian, recipe.damping) if support == "admm" and len(hessian) == 1 else None
+    known = ground(module.weight, hessian, support, block_in=recipe.block_in, damping=recipe.damping, memory=memory)
     for share in KEPT_SHARES:
         count = max(1, round(share * rows * d))
         pruned = prune(module.weight, hessian, (d,), (count,), support=support, importance=module.importance,

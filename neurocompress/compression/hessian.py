@@ -75,13 +75,11 @@ def thinned(x: Tensor, windows: int) -> Tensor:
 
 
 def damped(hessian: Tensor, share: float = 0.01) -> tuple[Tensor, float]:
-    """H + share x (mean of its diagonal over inputs that ever spiked) x I, positive definite, and the share used.
+    """H + share x (mean of its diagonal) x I, positive definite, and the share used.
 
     hessian: (d, d) float64. The share grows tenfold until the matrix can be inverted.
     """
-    diagonal = hessian.diagonal()
-    live = diagonal[diagonal > 0]
-    mean = float(live.mean()) if len(live) else 1.0
+    mean = float(hessian.diagonal().mean()) or 1.0
     while True:
         found = hessian + share * mean * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
         if not int(torch.linalg.cholesky_ex(found).info):

@@ -21,7 +21,7 @@ from .layer import CompressedLayer, weights_of
 from .module import Module
 from .onto_grid import Grids, Task, Trial, joined, onto_grid
 from .ordering import MEMORY
-from .prune import prune
+from .prune import ground, prune
 from .quantize import inverse_factor, layer_error
 from .recipe import Recipe
 from .refine import Decay
@@ -71,10 +71,17 @@ def _task(
         target = _target(module, hessian, followed.crossed[module.layers], recipe.damping)
     limits = {n: recipe.of(n).fan_in for n in module.layers}
     fan_in = min((f for f in limits.values() if f is not None), default=None)
+    support, known = recipe.support or how.support, None
+    if calibration is not None and followed is None and sum(stay) < target.numel():
+        key = (module.layers, support, recipe.block_in, recipe.damping)
+        if key not in calibration.grounds:
+            calibration.grounds[key] = ground(target, hessian, support, block_in=recipe.block_in,
+                                              damping=recipe.damping, memory=memory, progress=progress)
+        known = calibration.grounds[key]
     pruned = prune(
-        target, hessian, module.widths, stay, support=recipe.support or how.support, compensate=how.compensate,
-        fan_in=fan_in, importance=module.importance if how.follow else None, block_in=recipe.block_in,
-        damping=recipe.damping, memory=memory, progress=progress)
+        target, hessian, module.widths, stay, support=support, compensate=how.compensate, fan_in=fan_in,
+        importance=module.importance if how.follow else None, block_in=recipe.block_in, damping=recipe.damping,
+        memory=memory, known=known, progress=progress)
     used = [damped(h, pruned.damping)[0] for h in hessian]
     factors = [inverse_factor(h) for h in used] if how.compensate else None
     # where something was pruned, the refit weights are what the grid should reach: they are the minimum on the support

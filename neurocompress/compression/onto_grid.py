@@ -99,9 +99,9 @@ def onto_grid(
         best = _polished(best, tasks, grids.free and grids.per_row)
     shift, missed_by = None, None
     if behaviour is not None and decay is not None and search and len(tasks) == 1:
-        more = (trial(s) for s in FINE)
+        more = (start for s in FINE for t in [trial(s)] for start in (t, _polished(t, tasks, False)))
         best, shift, missed_by = _refined(original, tasks[0], behaviour, decay,
-                                          itertools.chain([best], tried[:REFINED], more))
+                                          itertools.chain(tried[:REFINED], [best], more))
     if not grids.per_row:
         grids.grids(population, {n: e * best.share for n, e in ends.items()}, sizes)  # the last word is the chosen one
     return best, shift, missed_by

@@ -12,6 +12,8 @@ from .hessian import damped
 from .ordering import MEMORY, removal_losses
 from .support import Spectrum, admm, largest, refit, spectrum
 
+Ground = Spectrum | Tensor
+
 
 @dataclass(frozen=True, eq=False)
 class Pruned:
@@ -27,7 +29,7 @@ class Pruned:
 def prune(
     weight: Tensor, hessian: Tensor, widths: Sequence[int], keep: Sequence[int], *, support: str = "obs",
     compensate: bool = True, fan_in: int | None = None, importance: Tensor | None = None, block_in: int = 1,
-    damping: float = 0.01, memory: int = MEMORY, known: Spectrum | None = None,
+    damping: float = 0.01, memory: int = MEMORY, known: Ground | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Pruned:
     """A (rows, d) float64 matrix with keep[i] weights left in its i-th block of widths[i] columns.
@@ -35,7 +37,7 @@ def prune(
     hessian: (groups, d, d), each for rows / groups rows. support: "magnitude", "obs" (exact ordering, importance x
     loss over all rows of a block) or "admm" (one group only; the ordering takes over elsewhere). fan_in: at most so
     many inputs of each row; the ones of least OBS loss go. compensate: refit what stays. memory: bytes for the
-    ordering. known: the spectrum for "admm" (see `live_spectrum`), where the same Hessian is pruned several times.
+    ordering. known: the `ground` of the same weights, Hessian and support, where it is there already.
     """
     rows, d = weight.shape
     groups = len(hessian)
@@ -46,18 +48,18 @@ def prune(
     parts = [slice(g * (rows // groups), (g + 1) * (rows // groups)) for g in range(groups)]
     mask = torch.ones((rows, d), dtype=torch.bool)
     if sum(keep) < rows * d:
-        if support == "magnitude":
-            score = weight.abs()
-        elif support == "admm" and groups == 1:
-            score = _admm_scores(weight, known or live_spectrum(hessian, damping), live, widths, keep, scale)
+        if known is None:
+            known = ground(weight, hessian, support, block_in=block_in, damping=damping, memory=memory,
+                           progress=progress)
+        if isinstance(known, Spectrum):
+            score = _admm_scores(weight, known, live, widths, keep, scale)
         else:
-            score = torch.cat([
-                _obs_scores(weight[p], h, live, block_in, memory, progress)
-                for p, (h, _) in zip(parts, inverted, strict=True)]) * scale[:, None]
+            score = known * scale[:, None]
         mask = torch.cat([largest(s, k) for s, k in zip(torch.split(score, list(widths), 1), keep, strict=True)], 1)
     if fan_in is not None:
+        heard = torch.where(live, weight, weight * 1e-12)  # what never spiked takes no place of what did
         for p, (h, _) in zip(parts, inverted, strict=True):
-            mask[p] = limited(weight[p], h, mask[p], fan_in, memory)
+            mask[p] = limited(heard[p], h, mask[p], fan_in, memory)
     found = weight * mask
     if compensate and not bool(mask.all()):
         found = torch.cat([refit(weight[p], h, mask[p]) for p, (h, _) in zip(parts, inverted, strict=True)])
@@ -65,10 +67,21 @@ def prune(
     return Pruned(found, mask, max(share for _, share in inverted), dead)
 
 
-def live_spectrum(hessian: Tensor, damping: float) -> Spectrum:
-    """Spectrum of the damped Hessian (1, d, d) of the inputs that ever spiked."""
-    index = torch.nonzero(hessian[0].diagonal() > 0)[:, 0]
-    return spectrum(damped(hessian[0], damping)[0][index][:, index])
+def ground(
+    weight: Tensor, hessian: Tensor, support: str, *, block_in: int = 1, damping: float = 0.01, memory: int = MEMORY,
+    progress: Callable[[int], None] | None = None,
+) -> Ground:
+    """What a choice of weights rests on, whatever their number: the spectrum for "admm" (one group only; the ordering
+    takes over elsewhere), the losses (rows, d) of the ordering for "obs", |w| for "magnitude"."""
+    live = hessian.diagonal(dim1=1, dim2=2).sum(0) > 0
+    if support == "magnitude":
+        return weight.abs()
+    if support == "admm" and len(hessian) == 1:
+        index = torch.nonzero(live)[:, 0]
+        return spectrum(damped(hessian[0], damping)[0][index][:, index])
+    parts = torch.split(weight, len(weight) // len(hessian))
+    return torch.cat([_obs_scores(part, damped(h, damping)[0], live, block_in, memory, progress)
+                      for part, h in zip(parts, hessian, strict=True)])
 
 
 def _obs_scores(

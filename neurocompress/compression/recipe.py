@@ -151,7 +151,15 @@ def recipe_of(base: Recipe | None = None, **flags: Any) -> Recipe:
         data = (base or Recipe()).model_dump(exclude_unset=True) | given
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise Refused(
-            Problem(f"{'.'.join(map(str, e['loc']))} {e['input']} is no good: {e['msg'][:1].lower()}{e['msg'][1:]}",
-                    fix="Correct the value")
-            for e in error.errors(include_url=False)) from None
+        raise Refused(_problem(e) for e in error.errors(include_url=False)) from None
+
+
+def _problem(error: Any) -> Problem:
+    name, value = ".".join(map(str, error["loc"])), error["input"]
+    if error["type"] == "literal_error":
+        return Problem(f"unknown {name} '{value}'", fix=f"Known: {error['ctx']['expected']}")
+    if error["type"] == "extra_forbidden":
+        return Problem(f"'{name}' is nothing that a recipe holds", fix=f"It may hold: {', '.join(_KEYS)}")
+    message = error["msg"].removeprefix("Input")
+    return Problem(f"{name} {value} can not be used: it{message}" if message != error["msg"] else
+                   f"{name} {value} can not be used: {message}", fix="Correct the value")
