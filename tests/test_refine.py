@@ -1,0 +1,49 @@
+"""Local search on integers: neurons that repeat their spikes, checked by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from neurocompress.compression.refine import Decay, Target, constraints, refine
+from neurocompress.grid import Grid
+from neurocompress.network.conventions import Conventions
+from neurocompress.network.discrete import discretize
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Input, Linear, Neuron, Output
+from neurocompress.simulation.float import simulate
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract", "two-phase"])
+@pytest.mark.parametrize("tau_syn", [None, 3.0])
+def test_refined_neurons_repeat_their_spikes(reset, tau_syn):
+    """Constraints hold for the float weights; integers that satisfy them give the same spike train in simulation."""
+    rng = np.random.default_rng(5)
+    n, d, steps = 6, 10, 60
+    weight, bias = rng.normal(0.1, 0.5, size=(n, d)), rng.normal(0, 0.05, size=n)
+    one = np.ones(n)
+    neuron = Neuron((n,), r=one, v_threshold=one, v_reset=0 * one, tau_mem=5 * one, v_leak=0 * one,
+                    tau_syn=None if tau_syn is None else tau_syn * one, w_in=None if tau_syn is None else one)
+    rule = Conventions(dt=1.0, reset="zero" if reset == "zero" else "subtract", two_phase_reset=reset == "two-phase")
+    # gains of 1: the layer's numbers are in threshold units
+    step = discretize(neuron, rule)
+    gain = float(np.mean(step.input_gain))
+    x = (rng.random((2, steps, d)) < 0.4).astype(np.float64)
+
+    def network(w, b):
+        nodes = {"input": Input((d,)), "fc": Linear(w / gain, b / gain), "n": neuron, "output": Output((n,))}
+        return Network(nodes, (("input", "fc"), ("fc", "n"), ("n", "output")), rule)
+
+    spikes = simulate(network(weight, bias), x, dtype=torch.float64)["output"]
+    assert 0.05 < spikes.mean() < 0.9
+    decay = Decay(None if tau_syn is None else 1 - 1 / tau_syn, 0.8)
+    target = Target(x, spikes, bias, np.zeros(n), decay, rule.reset, rule.two_phase_reset)
+    for j in range(n):
+        a, b = constraints(target, j, weight[j])
+        assert np.min(a[:, :d] @ weight[j] + b) >= -1e-9
+    grid = Grid(np.abs(weight).max() / 31, 31)
+    m, shift, left = refine(target, weight, grid.nearest(weight), np.broadcast_to(grid.step, (n, d)), 31, None, True)
+    assert left == 0.0
+    again = simulate(network(m * grid.step, bias + shift), x, dtype=torch.float64)["output"]
+    np.testing.assert_array_equal(again, spikes)
