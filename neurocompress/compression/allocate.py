@@ -12,6 +12,7 @@ from ..network.nodes import Array
 if TYPE_CHECKING:
     from .curves import Curve
 
+
 def kept(sizes: Mapping[str, int], sparsity: float) -> int:
     """Weights that stay of all: the number of zeros is rounded down (LAMP: remove floor(S N))."""
     total = sum(sizes.values())
@@ -29,10 +30,8 @@ def lamp_scores(weight: Array) -> Array:
     The u-th smallest weight scores W[u]^2 / sum over v >= u of W[v]^2. Sums run from the largest down in float64: a
     total minus a running sum cancels. Zeros (weights that are pruned already) score 0.
     """
-    square = np.square(np.asarray(weight, dtype=np.float64)).ravel()
-    largest = square.max(initial=0.0)
-    if largest > 0:
-        square = square / largest  # tiny weights must not underflow to a sum of 0
+    size = np.abs(np.asarray(weight, dtype=np.float64)).ravel()
+    square = np.square(size / (size.max(initial=0.0) or 1.0))  # squares of tiny weights must not underflow all
     order = np.argsort(square, kind="stable")
     tail = np.cumsum(square[order][::-1])[::-1]
     scores = np.zeros_like(square)
@@ -84,8 +83,10 @@ def by_curves(curves: Mapping[tuple[str, ...], Curve], keep: int) -> dict[str, i
         price = np.sqrt(max(low, 1e-18) * high)
         total = sum(tables[n][0][i] for n, i in chosen(price).items())
         low, high = (price, high) if total > keep else (low, price)
-    counts = {name: tables[name][0][i] for name, i in chosen(high).items()}
-    return _exactly(counts, curves, keep)
+    few, many = ({n: tables[n][0][i] for n, i in chosen(price).items()} for price in (high, low))
+    gap = sum(many.values()) - sum(few.values())  # where a curve is not convex, a price leaves its counts open
+    share = np.clip((keep - sum(few.values())) / gap, 0.0, 1.0) if gap > 0 else 0.0
+    return _exactly({n: few[n] + share * (many[n] - few[n]) for n in tables}, curves, keep)
 
 
 def _fine(curve: Curve, points: int = 2000) -> tuple[Array, Array]:
@@ -102,13 +103,14 @@ def _fine(curve: Curve, points: int = 2000) -> tuple[Array, Array]:
 def _exactly(
     counts: dict[tuple[str, ...], float], curves: Mapping[tuple[str, ...], Curve], keep: int
 ) -> dict[str, int]:
-    """Counts by layer that sum up to `keep`: the difference goes to the module with most room."""
+    """Counts by layer that sum up to `keep`: what rounding leaves goes to the largest layers."""
     out: dict[str, int] = {}
+    scale = keep / sum(counts.values())
     for name, count in counts.items():
         curve = curves[name]
         for layer, points in curve.layers.items():
-            share = np.interp(count, curve.keep[::-1], (points / curve.keep)[::-1])
-            out[layer] = max(1, round(count * float(share)))
+            part = np.interp(count, curve.keep[::-1], (points / curve.keep)[::-1])
+            out[layer] = min(int(points[0]), max(1, round(scale * count * float(part))))
     sizes = {layer: int(points[0]) for curve in curves.values() for layer, points in curve.layers.items()}
     for layer in sorted(out, key=lambda n: -sizes[n]):
         difference = keep - sum(out.values())
