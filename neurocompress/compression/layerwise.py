@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..network.graph import Network
 from ..network.nodes import Array
-from .calibrate import Calibration, calibrate
+from .calibrate import Calibration
+from .follow import Followed, follow
 from .hessian import damped
 from .layer import CompressedLayer, weights_of
 from .module import Module
@@ -39,10 +40,9 @@ def compress_population(
     and the target is what the original's inputs gave.
     """
     how = recipe.how
-    followed = None
+    followed: dict[tuple[str, ...], Followed] = {}
     if how.follow and spikes is not None and calibration is not None and network is not original:
-        followed = calibrate(network, spikes, membrane=how.membrane, groups=[m.layers for m in modules],
-                             reference=original, device=device)
+        followed = follow(network, original, modules, spikes, how.membrane, device)
     tasks = [_task(m, keep, calibration, followed, recipe, memory, progress) for m in modules]
     if grids.bits(modules[0].layers[0]) is None:
         return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
@@ -57,7 +57,8 @@ def compress_population(
 
 
 def _task(
-    module: Module, keep: Mapping[str, int], calibration: Calibration | None, followed: Calibration | None,
+    module: Module, keep: Mapping[str, int], calibration: Calibration | None,
+    followed: Mapping[tuple[str, ...], Followed],
     recipe: Recipe, memory: int, progress: Callable[[int], None] | None,
 ) -> Task:
     how, stay = recipe.how, [keep[n] for n in module.layers]
@@ -65,14 +66,14 @@ def _task(
     if calibration is None:
         hessian = torch.eye(d, dtype=torch.float64).repeat(groups, 1, 1)
     else:
-        hessian = (followed or calibration).hessians[module.layers]
+        hessian = calibration.hessians[module.layers]
     target = module.weight
-    if followed is not None and followed.crossed is not None:
-        target = _target(module, hessian, followed.crossed[module.layers], recipe.damping)
+    if module.layers in followed:
+        hessian, target = followed[module.layers].hessian, followed[module.layers].target
     limits = {n: recipe.of(n).fan_in for n in module.layers}
     fan_in = min((f for f in limits.values() if f is not None), default=None)
     support, known = recipe.support or how.support, None
-    if calibration is not None and followed is None and sum(stay) < target.numel():
+    if calibration is not None and not followed and sum(stay) < target.numel():
         key = (module.layers, support, recipe.block_in, recipe.damping)
         if key not in calibration.grounds:
             calibration.grounds[key] = ground(target, hessian, support, block_in=recipe.block_in,
@@ -86,18 +87,6 @@ def _task(
     factors = [inverse_factor(h) for h in used] if how.compensate else None
     # where something was pruned, the refit weights are what the grid should reach: they are the minimum on the support
     return Task(module, target, used, factors, pruned.weight, pruned.mask, pruned.damping, pruned.dead)
-
-
-def _target(module: Module, hessian: Tensor, crossed: Tensor, damping: float) -> Tensor:
-    """The weights that, given the compressed inputs X', come closest to W X: the minimum of
-    E|W X - Q X'|^2 + damping |Q - W|^2 (the target of GPTAQ and Qronos, here with the neuron's filter)."""
-    parts = []
-    for rows, h, c in zip(module.rows, hessian, crossed, strict=True):
-        inverted, _ = damped(h, damping)
-        added = inverted - h
-        w = module.weight[rows]
-        parts.append(torch.linalg.solve(inverted, (w @ c + w @ added).T).T)
-    return torch.cat(parts)
 
 
 def _unrounded(task: Task, network: Network) -> dict[str, CompressedLayer]:
