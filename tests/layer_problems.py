@@ -1,4 +1,4 @@
-"""Small layers for the tests of the solvers: correlated spikes through a leaky filter, and dense formulas."""
+"""Small layers and networks for the tests of the solvers: correlated spikes, a leaky filter, dense formulas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import itertools
 import numpy as np
 import torch
 from torch import Tensor
+
+from neurocompress.network.conventions import Conventions
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Input, Linear, Neuron, Output
 
 #: What the tests add to the diagonal of a Hessian, as a share of its mean.
 SHARE = 0.01
@@ -78,3 +82,24 @@ def least_of_all_supports(weight: np.ndarray, hessian: np.ndarray, keep: int) ->
         mask = mask.reshape(weight.shape)
         best = min(best, loss(weight, on_support(weight, hessian, mask), hessian).sum())
     return best
+
+
+def drawn_network(seed: int, sizes: tuple[int, ...] = (14, 30, 20, 6), tau_mem: float = 3.0) -> Network:
+    """Linear -> LIF, one after the other: fc1, lif1, fc2, ...; the first layer has biases."""
+    rng = np.random.default_rng(seed)
+    nodes, edges, last = {"input": Input((sizes[0],))}, [], "input"
+    for k, (d, n) in enumerate(itertools.pairwise(sizes), start=1):
+        weight, one = rng.normal(0.5, 1.5, size=(n, d)) * (8 / d), np.ones(n)
+        nodes[f"fc{k}"] = Linear(weight, rng.normal(scale=0.1, size=n) if k == 1 else None)
+        nodes[f"lif{k}"] = Neuron((n,), r=one, v_threshold=one, v_reset=0 * one, tau_mem=tau_mem * one, v_leak=0 * one)
+        edges += [(last, f"fc{k}"), (f"fc{k}", f"lif{k}")]
+        last = f"lif{k}"
+    nodes["output"] = Output((sizes[-1],))
+    return Network(nodes, (*edges, (last, "output")), Conventions(dt=1.0))
+
+
+def drawn_spikes(seed: int, samples: int = 12, steps: int = 15, d: int = 14) -> np.ndarray:
+    """(samples, steps, d) float32, correlated."""
+    rng = np.random.default_rng(seed)
+    rate = rng.random((samples, 1, 3)) @ rng.random((3, d)) / 2
+    return (rng.random((samples, steps, d)) < rate).astype(np.float32)

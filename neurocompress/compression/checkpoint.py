@@ -41,15 +41,17 @@ class Checkpoint:
             with np.load(self._file(population), allow_pickle=False) as found:
                 facts = json.loads(str(found["facts"]))
                 return {name: _layer(k, fact, found) for k, (name, fact) in enumerate(facts.items())}
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None
 
     def put(self, population: str, layers: dict[str, CompressedLayer]) -> None:
         arrays: dict[str, np.ndarray] = {}
         facts: dict[str, dict[str, object]] = {}
         for k, (name, layer) in enumerate(layers.items()):
+            held = [a for a in _ARRAYS if getattr(layer, a) is not None]
             facts[name] = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in _ARRAYS}
-            arrays |= {f"{k}.{a}": getattr(layer, a) for a in _ARRAYS if getattr(layer, a) is not None}
+            facts[name]["held"] = held
+            arrays |= {f"{k}.{a}": getattr(layer, a) for a in held}
         target = self._file(population)
         partial = target.with_suffix(".partial")
         with partial.open("wb") as file:
@@ -62,7 +64,8 @@ class Checkpoint:
 
 
 def _layer(k: int, fact, found) -> CompressedLayer:  # type: ignore[no-untyped-def]
-    arrays: dict[str, Any] = {a: found.get(f"{k}.{a}") for a in _ARRAYS}
+    held = fact.pop("held")
+    arrays: dict[str, Any] = {a: found[f"{k}.{a}"] if a in held else None for a in _ARRAYS}
     span = fact.pop("grid_range")
     return CompressedLayer(**arrays, grid_range=None if span is None else tuple(span), **fact)
 
