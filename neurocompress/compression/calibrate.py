@@ -13,7 +13,7 @@ from ..network.discrete import discretize
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron
 from ..simulation.float import Peak, batches
-from .hessian import Hessian, filtered, patches, thinned
+from .hessian import Bias, Hessian, filtered, patches, thinned
 from .layer import weights_of
 from .module import joint_layers, population_of
 from .prune import Ground
@@ -25,14 +25,17 @@ Group = tuple[str, ...]
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """hessians: by group of layers (see `joint_layers`), (groups, d, d) float64. crossed: likewise, 2 E[(MX)^T MX'] of
-    the inputs X of the reference and X' of the network (None without a reference). energies: likewise, mean squared
-    norms of the filtered and of the plain input at each time step, (2, timesteps). peaks: by population, the largest
+    the inputs X of the reference and X' of the network (None without a reference). biases, crossed_biases: how a
+    constant input goes with the inputs of the network, and of the reference. energies: likewise, mean squared norms
+    of the filtered and of the plain input at each time step, (2, timesteps). peaks: by population, the largest
     membrane potential and the largest synaptic contribution to it in one step, in the network's units.
     behaviours: inputs and spikes of populations small enough to be refined neuron by neuron. grounds: of pruning, by
     module and recipe, as they are found (several recipes may share one calibration)."""
 
     hessians: dict[Group, torch.Tensor]
     crossed: dict[Group, torch.Tensor] | None
+    biases: dict[Group, Bias]
+    crossed_biases: dict[Group, Bias]
     energies: dict[Group, np.ndarray]
     peaks: dict[str, Peak]
     samples: int
@@ -78,10 +81,10 @@ def calibrate(
             kept[population].append(
                 (x.transpose(0, 1).cpu().numpy(), signals[population].transpose(0, 1).cpu().numpy()))
         for group, hessian in hessians.items():
-            rows = _rows(network, group, signals, feeds, membrane, energies[group])
-            hessian.add(rows)
+            rows, constant = _rows(network, group, signals, feeds, membrane, energies[group])
+            hessian.add(rows, None, constant)
             if original is not None:
-                crossed[group].add(_rows(network, group, original, feeds, membrane), rows)
+                crossed[group].add(_rows(network, group, original, feeds, membrane)[0], rows, constant)
         done += next(iter(signals.values())).shape[1] if signals else len(spikes)
         if progress:
             progress(done)
@@ -92,6 +95,7 @@ def calibrate(
     return Calibration(
         {g: h.mean() for g, h in hessians.items()},
         None if reference is None else {g: h.mean() for g, h in crossed.items()},
+        {g: h.bias() for g, h in hessians.items()}, {g: h.bias() for g, h in crossed.items()},
         {g: e / len(spikes) for g, e in energies.items()}, peaks, len(spikes), behaviours)
 
 
@@ -140,8 +144,9 @@ def late(network: Network, layer: str, x: torch.Tensor) -> torch.Tensor:
 
 def _rows(  # type: ignore[no-untyped-def]
     network: Network, group: Group, signals, feeds, membrane: bool, energy: np.ndarray | None = None
-) -> torch.Tensor:
-    """Filtered inputs of a group of layers, (groups, rows, d): one row per sample, time step and window.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Filtered inputs of a group of layers, (groups, rows, d): one row per sample, time step and window; and what a
+    constant input of 1 gives in each row.
 
     energy is raised by the squared norms of the filtered and of the plain input at each time step.
     """
@@ -161,4 +166,7 @@ def _rows(  # type: ignore[no-untyped-def]
             parts.append(found.reshape(len(found), node.groups, -1).transpose(0, 1))
         else:
             parts.append(through.flatten(0, 1)[None])
-    return torch.cat(parts, dim=2)
+    joined = torch.cat(parts, dim=2)
+    one = torch.ones_like(x[:, :1].flatten(1)[:, :1, None])
+    constant = thinned((one if step is None else filtered(one, step)).expand(-1, x.shape[1], -1), windows)
+    return joined, constant.flatten().repeat_interleave(joined.shape[1] // constant.numel())

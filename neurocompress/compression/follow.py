@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..network.graph import Network
 from .calibrate import calibrate
+from .hessian import Bias, centred
 from .module import Module
 
 #: Shrinkage towards the original weights, as a share of the mean of the Hessian's diagonal.
@@ -27,19 +28,22 @@ HELD_OUT = 5
 @dataclass(frozen=True, eq=False)
 class Followed:
     """hessian: of the compressed inputs, (groups, d, d). target: weights (rows, d) to reach. shrinkage: the one
-    chosen; None where the original weights stay the target."""
+    chosen; None where the original weights stay the target. biases: of the inputs before and after compression, where
+    biases are corrected; the Hessian is centred then."""
 
     hessian: Tensor
     target: Tensor
     shrinkage: float | None
+    biases: tuple[Bias, Bias] | None
 
 
 def follow(
-    network: Network, original: Network, modules: list[Module], spikes: np.ndarray, membrane: bool, device: str = "cpu"
+    network: Network, original: Network, modules: list[Module], spikes: np.ndarray, membrane: bool, corrected: bool,
+    device: str = "cpu",
 ) -> dict[tuple[str, ...], Followed]:
     """What each module receives behind the compressed layers of `network`, and the weights that suit it.
 
-    spikes: calibration data (samples, timesteps, *input shape).
+    spikes: calibration data (samples, timesteps, *input shape). corrected: biases, where there are any, are free.
     """
     held = np.zeros(len(spikes), dtype=bool)
     held[HELD_OUT - 1 :: HELD_OUT] = True
@@ -53,8 +57,15 @@ def follow(
         for part in parts:
             assert part.crossed is not None
             crossed.append(part.crossed[module.layers])
-        hessian, cross = (sum((s * a for s, a in zip(share, all_, strict=True)), torch.zeros_like(all_[0]))
-                          for all_ in (hessians, crossed))
+        hessian, cross = _mean(share, hessians), _mean(share, crossed)
+        biases = None
+        if corrected and module.bias is not None:
+            before = [p.crossed_biases[module.layers] for p in parts]
+            after = [p.biases[module.layers] for p in parts]
+            biases = _mean_bias(share, before), _mean_bias(share, after)
+            hessians = [centred(h, k, k) for h, k in zip(hessians, after, strict=True)]
+            crossed = [centred(c, b, k) for c, b, k in zip(crossed, before, after, strict=True)]
+            hessian, cross = centred(hessian, biases[1], biases[1]), centred(cross, *biases)
         chosen = None
         if len(parts) == 2:
             lost = {s: _loss(module, _target(module, hessians[0], crossed[0], s), hessians[1], crossed[1])
@@ -62,8 +73,16 @@ def follow(
             best = min(lost, key=lambda s: lost[s])
             chosen = best if lost[best] < _loss(module, module.weight, hessians[1], crossed[1]) else None
         target = module.weight if chosen is None else _target(module, hessian, cross, chosen)
-        found[module.layers] = Followed(hessian, target, chosen)
+        found[module.layers] = Followed(hessian, target, chosen, biases)
     return found
+
+
+def _mean(share: list[float], parts: list[Tensor]) -> Tensor:
+    return sum((s * p for s, p in zip(share, parts, strict=True)), torch.zeros_like(parts[0]))
+
+
+def _mean_bias(share: list[float], parts: list[Bias]) -> Bias:
+    return Bias(_mean(share, [p.drive for p in parts]), sum(s * p.unit for s, p in zip(share, parts, strict=True)))
 
 
 def _target(module: Module, hessian: Tensor, crossed: Tensor, shrinkage: float) -> Tensor:

@@ -8,6 +8,8 @@ running sum; no matrix M is ever built. Without M, H is that of OBC and GPTQ.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -50,22 +52,48 @@ def patches(x: Tensor, conv: Conv) -> Tensor:
     return columns.reshape(-1, conv.weight.shape[1] * conv.groups * int(np.prod(conv.weight.shape[2:])))
 
 
+class Bias(NamedTuple):
+    """How a constant input goes with the others: drive (groups, d) float64, unit its own square."""
+
+    drive: Tensor
+    unit: float
+
+
+def centred(hessian: Tensor, left: Bias, right: Bias) -> Tensor:
+    """H with the bias eliminated: what is left of the loss when each row's bias is free to be the best one.
+
+    The minimum over b of E|M(D x + b)|^2 is D (H - h h^T / u) D^T with h = 2 E[Mx M1], u = 2 E[(M1)^2]. left and right:
+    of the two inputs of a cross term; both the same for a Hessian.
+    """
+    return hessian - left.drive[:, :, None] * right.drive[:, None, :] / right.unit
+
+
 class Hessian:
     """Running H of one module: (groups, d, d) float64 with d inputs per output; a Linear layer has one group."""
 
     def __init__(self, d: int, groups: int = 1):
         self.sum = torch.zeros((groups, d, d), dtype=torch.float64)
+        self.drive = torch.zeros((groups, d), dtype=torch.float64)
+        self.unit = 0.0
         self.rows = 0
 
-    def add(self, rows: Tensor, others: Tensor | None = None) -> None:
-        """rows: (groups, n, d), one row per sample, time step and window; others: the right factor, rows without it."""
+    def add(self, rows: Tensor, others: Tensor | None = None, constant: Tensor | None = None) -> None:
+        """rows: (groups, n, d), one row per sample, time step and window; others: the right factor, rows without it.
+        constant: (n,), what a constant input of 1 (a bias) gives in these rows."""
         for g, part in enumerate(rows):
             self.sum[g] += (part.T @ (part if others is None else others[g])).to(torch.float64).cpu()
+        if constant is not None:
+            self.drive += (constant @ rows).to(torch.float64).cpu()
+            self.unit += float(constant.square().sum(dtype=torch.float64))
         self.rows += rows.shape[1]
 
     def mean(self) -> Tensor:
         """H = 2 E[row^T row], float64 (groups, d, d)."""
         return self.sum * (2.0 / max(1, self.rows))
+
+    def bias(self) -> Bias:
+        """2 E[constant row] and 2 E[constant^2]."""
+        return Bias(self.drive * (2.0 / max(1, self.rows)), self.unit * 2.0 / max(1, self.rows))
 
 
 def thinned(x: Tensor, windows: int) -> Tensor:

@@ -17,7 +17,7 @@ from ..network.graph import Network
 from ..network.nodes import Array
 from .calibrate import Calibration
 from .follow import Followed, follow
-from .hessian import damped
+from .hessian import Bias, centred, damped
 from .layer import CompressedLayer, weights_of
 from .module import Module
 from .onto_grid import Grids, Task, Trial, joined, onto_grid
@@ -40,14 +40,15 @@ def compress_population(
     and the target is what the original's inputs gave.
     """
     how = recipe.how
+    behaviour = None if calibration is None else calibration.behaviours.get(modules[0].population)
+    corrected = recipe.biases == "corrected" and (behaviour is None or decay is None)  # refinement moves them itself
     followed: dict[tuple[str, ...], Followed] = {}
     if how.follow and spikes is not None and calibration is not None and network is not original:
-        followed = follow(network, original, modules, spikes, how.membrane, device)
-    tasks = [_task(m, keep, calibration, followed, recipe, memory, progress) for m in modules]
+        followed = follow(network, original, modules, spikes, how.membrane, corrected, device)
+    tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
     if grids.bits(modules[0].layers[0]) is None:
         return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
 
-    behaviour = None if calibration is None else calibration.behaviours.get(modules[0].population)
     best, shift, missed_by = onto_grid(tasks, grids, search=how.search, data=calibration is not None,
                                        original=original, behaviour=behaviour, decay=decay)
     out: dict[str, CompressedLayer] = {}
@@ -58,8 +59,8 @@ def compress_population(
 
 def _task(
     module: Module, keep: Mapping[str, int], calibration: Calibration | None,
-    followed: Mapping[tuple[str, ...], Followed],
-    recipe: Recipe, memory: int, progress: Callable[[int], None] | None,
+    followed: Mapping[tuple[str, ...], Followed], corrected: bool, recipe: Recipe, memory: int,
+    progress: Callable[[int], None] | None,
 ) -> Task:
     how, stay = recipe.how, [keep[n] for n in module.layers]
     groups, d = module.groups, module.weight.shape[1]
@@ -67,14 +68,18 @@ def _task(
         hessian = torch.eye(d, dtype=torch.float64).repeat(groups, 1, 1)
     else:
         hessian = calibration.hessians[module.layers]
-    target = module.weight
+    target, biases = module.weight, None
     if module.layers in followed:
-        hessian, target = followed[module.layers].hessian, followed[module.layers].target
+        found = followed[module.layers]
+        hessian, target, biases = found.hessian, found.target, found.biases
+    elif corrected and module.bias is not None and calibration is not None:
+        biases = (calibration.biases[module.layers],) * 2
+        hessian = centred(hessian, *biases)
     limits = {n: recipe.of(n).fan_in for n in module.layers}
     fan_in = min((f for f in limits.values() if f is not None), default=None)
     support, known = recipe.support or how.support, None
     if calibration is not None and not followed and sum(stay) < target.numel():
-        key = (module.layers, support, recipe.block_in, recipe.damping)
+        key = (module.layers, support, recipe.block_in, recipe.damping, corrected)
         if key not in calibration.grounds:
             calibration.grounds[key] = ground(target, hessian, support, block_in=recipe.block_in,
                                               damping=recipe.damping, memory=memory, progress=progress)
@@ -86,7 +91,8 @@ def _task(
     used = [damped(h, pruned.damping)[0] for h in hessian]
     factors = [inverse_factor(h) for h in used] if how.compensate else None
     # where something was pruned, the refit weights are what the grid should reach: they are the minimum on the support
-    return Task(module, target, used, factors, pruned.weight, pruned.mask, pruned.damping, pruned.dead)
+    return Task(module, target, used, factors, pruned.weight, pruned.mask, pruned.damping, pruned.dead,
+                biases)
 
 
 def _unrounded(task: Task, network: Network) -> dict[str, CompressedLayer]:
@@ -110,6 +116,14 @@ def _layers(
     return _finished(task, network, torch.from_numpy(joined(task.module, trial.granted).value(m)), error, more, shift)
 
 
+def bias_shift(module: Module, weight: Tensor, before: Bias, after: Bias) -> Array:
+    """What each row's bias must make up for, (rows,) in thresholds: the minimum over b of E|M(W x - Q x' - b)|^2."""
+    parts = [(module.weight[rows] @ h - weight[rows] @ k) / after.unit
+             for rows, h, k in zip(module.rows, before.drive, after.drive, strict=True)]
+    found: Array = torch.cat(parts).numpy()
+    return found
+
+
 def _finished(
     task: Task, network: Network, weight: Tensor, error: float, more: Mapping[str, dict[str, Any]],
     shift: Array | None = None,
@@ -120,6 +134,8 @@ def _finished(
                  for rows, h in zip(module.rows, task.hessians, strict=True))
     masks, weights, out = module.split(task.mask), module.split(weight), {}
     biased = next((n for n in module.layers if weights_of(network, n).bias is not None), None)
+    if task.biases is not None:
+        shift = bias_shift(module, weight, *task.biases)
     for name in module.layers:
         node, gain = weights_of(network, name), module.gains[name]
         shape, per_row = node.weight.shape, (-1, *(1,) * (node.weight.ndim - 1))

@@ -18,6 +18,7 @@ from ..network.discrete import discretize, threshold_of
 from ..network.graph import Network
 from ..network.nodes import Array
 from .calibrate import Behaviour
+from .hessian import Bias
 from .module import Module
 from .quantize import best_scale, better_rows, descend, gptq, layer_error, rtn
 from .refine import Decay, Target, refine
@@ -55,7 +56,8 @@ class Grids(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One module on its way: the weights to reach, their Hessians (damped), and what was pruned."""
+    """One module on its way: the weights to reach, their Hessians (damped), and what was pruned. biases: where the
+    rows' biases are corrected, how a constant input goes with the inputs before and after compression."""
 
     module: Module
     target: Tensor
@@ -65,6 +67,7 @@ class Task:
     mask: Tensor
     damping: float
     dead: int
+    biases: tuple[Bias, Bias] | None
 
     @property
     def stays(self) -> np.ndarray | None:

@@ -84,7 +84,8 @@ class Recipe(Part):
     compressed, shared out by `allocation`. budget: bytes for all weights instead of a sparsity (allocation "loss"); it
     chooses bits among `budget_bits` and a sparsity for each layer. fan_in: at most so many inputs of each neuron.
     support: replaces the method's way to choose pruned weights. block_in: weights that a row loses at once in the OBS
-    ordering. damping: added to the Hessian's diagonal, as a share of its mean.
+    ordering. biases: "corrected" lets each bias, where there is one, make up for the mean error of its row. damping:
+    added to the Hessian's diagonal, as a share of its mean.
     """
 
     method: MethodName = "sbc"
@@ -97,6 +98,7 @@ class Recipe(Part):
     grid: GridRecipe = GridRecipe()
     support: Support | None = None
     block_in: Positive = 1
+    biases: Literal["kept", "corrected"] = "kept"
     damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
     layers: Annotated[tuple[LayerRecipe, ...], Listed] = ()
 
