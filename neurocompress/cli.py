@@ -81,6 +81,57 @@ def deploy(model: Path, target: str, data: Path | None, out: Path | None, method
 
 @cli.command()
 @MODEL
+@option("--data", type=click.Path(path_type=Path), metavar="FILE", help="Calibration: .npz with `spikes`.")
+@option("--recipe", type=click.Path(path_type=Path), metavar="R", help="YAML file; the flags below replace its keys.")
+@option("--method", metavar="M", help="sbc, sbc-paper, exact-obs, gptq, magnitude or rtn [default: sbc].")
+@option("--bits", type=int, metavar="N", help="Bits per weight; floating point without it.")
+@SPARSITY
+@option("--allocation", metavar="A", help="How layers share the sparsity: lamp, temporal-lamp, loss or uniform.")
+@option("--budget", metavar="SIZE", help="Bytes for all weights, e.g. 120KiB, instead of bits and sparsity.")
+@option("--fan-in", type=int, metavar="K", help="At most K inputs of each neuron.")
+@option("--samples", type=int, metavar="N", help="Calibrate on N samples drawn from the data; all without it.")
+@option("--finetune", type=int, metavar="EPOCHS", help="Train after compression; zeros and grid are kept.")
+@PRESET
+@DT
+@RESET
+@option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
+@option("--memory", metavar="SIZE", help="For Hessians and, again, for the OBS ordering, e.g. 8GiB [default: 2GiB].")
+@option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.nir")
+@JSON
+def compress(model: Path, data: Path | None, recipe: Path | None, samples: int | None, finetune: int | None,
+             preset: str | None, dt: float | None, reset: str | None, seed: int, memory: str | None, budget: str | None,
+             out: Path, as_json: bool, **flags: Any) -> int:
+    """Prune and quantize MODEL in one shot, for no chip in particular; a stopped run goes on where it was."""
+    from .report.compressed import compressed_data, show
+    from .report.progress import progress
+    from .verbs import compress_file
+
+    with progress(as_json) as told:
+        result, measured = compress_file(
+            model, data, out, recipe=recipe, samples=samples, finetune=finetune, preset=preset, dt=dt, reset=reset,
+            seed=seed, memory=byte_count("--memory", memory), progress=told, budget=byte_count("--budget", budget),
+            **flags)
+    if as_json:
+        emit("compress", compressed_data(result, measured, out))
+    else:
+        show(result, measured, out)
+    return DONE
+
+
+def byte_count(name: str, text: str | None) -> int | None:
+    """"120KiB", "8 GiB", "4096" -> bytes. Raises `Refused`."""
+    if text is None:
+        return None
+    number = text.strip()
+    for power, unit in enumerate(("", "KiB", "MiB", "GiB")):
+        bare = number.removesuffix(unit).strip()
+        if number.endswith(unit) and bare.replace(".", "", 1).isdecimal() and float(bare) > 0:
+            return int(float(bare) * 1024**power)
+    raise Refused(Problem(f"{name} is '{text}'", fix="Give bytes, or a number with KiB, MiB or GiB"))
+
+
+@cli.command()
+@MODEL
 @TARGET
 @BITS
 @SPARSITY

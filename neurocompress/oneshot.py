@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from . import __version__
 from .chip.build import step_of
 from .chip.units import gains
 from .compression.checkpoint import Checkpoint, key_of
-from .compression.layer import CompressedLayer
+from .compression.layer import CompressedLayer, weights_of
 from .compression.module import joint_layers, population_of
 from .compression.recipe import Recipe
-from .compression.walk import MEMORY, Progress, Statistics, compress_layers
+from .compression.walk import MEMORY, Progress, Statistics, compress_layers, planned
+from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical
 from .network.graph import Network
@@ -79,10 +80,18 @@ def compress_network(
     when all are. Raises `Refused`.
     """
     original = compressible(network)
+    per_row = row_gains(original)
+    if statistics is None and spikes is not None:
+        statistics = statistics_of(original, spikes, recipe.how.membrane, device=device, memory=memory,
+                                   progress=progress)
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, key_of(original, spikes, recipe.model_dump_json(), __version__))
-    walked = compress_layers(original, row_gains(original), spikes, recipe, RecipeGrids(recipe),
+    if recipe.budget is not None:
+        if statistics is None:
+            raise refuse("a byte budget is shared out by loss, which needs calibration data", fix="Give --data")
+        recipe = planned(original, per_row, statistics, recipe, memory)
+    walked = compress_layers(original, per_row, spikes, recipe, RecipeGrids(recipe),
                              statistics=statistics, device=device, memory=memory, checkpoint=kept, progress=progress)
     if kept is not None:
         kept.remove()
@@ -95,12 +104,14 @@ def compressible(network: Network) -> Network:
 
 
 def statistics_of(
-    network: Network, spikes: np.ndarray, membrane: bool, *, device: str = "cpu", memory: int = MEMORY
+    network: Network, spikes: np.ndarray, membrane: bool, *, device: str = "cpu", memory: int = MEMORY,
+    progress: Progress | None = None,
 ) -> Statistics:
     """Statistics for several calls of `compress_network` with the same network and data. membrane: as the method's."""
     network = compressible(network)
     groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
-    return Statistics(network, spikes, groups, membrane, memory, device, lambda stage, done, total: None)
+    return Statistics(network, spikes, groups, membrane, memory, device,
+                      progress or (lambda stage, done, total: None))
 
 
 def is_direct(network: Network) -> bool:
@@ -129,3 +140,43 @@ def row_gains(network: Network) -> dict[str, Array]:
             gain = np.broadcast_to(gains(target, step_of(target, conventions), conventions), network.shapes[population])
             found[name] = gain.reshape(len(node.weight), -1).mean(axis=1).astype(np.float64)
     return found
+
+
+def save(result: Result, path: Path) -> None:
+    """Writes the compressed network as a NIR file; facts of each layer's grid and the recipe are in its metadata.
+
+    A layer's real weights are integers x step exactly: "range", "step" (one for each row) and "bits" are there to get
+    the integers back. Raises `Refused`.
+    """
+    from .backends import backend
+
+    facts: dict[str, dict[str, object]] = {"": {"recipe": result.recipe.model_dump_json(exclude_defaults=True)}}
+    for name, layer in result.layers.items():
+        facts[name] = {"sparsity": float(np.mean(layer.weight == 0))}
+        if layer.step is not None and layer.grid_range is not None and layer.bits is not None:
+            facts[name] |= {"bits": layer.bits, "step": layer.step.ravel(), "range": np.array(layer.grid_range)}
+    backend("nir").write(result.network, path, metadata=facts)
+
+
+def finetuned(
+    result: Result, spikes: np.ndarray, labels: np.ndarray | None, epochs: int, seed: int,
+    progress: Progress | None = None,
+) -> Result:
+    """The result trained for some epochs with its zeros and grids kept (see compression.finetune)."""
+    from .compression.finetune import Constraint, finetune
+
+    tell, total = progress or (lambda stage, done, total: None), int(epochs * len(spikes) * 0.9)
+    constraints = {name: Constraint.of(layer) for name, layer in result.layers.items()}
+    network = finetune(result.network, constraints, spikes, labels, teacher=result.original, epochs=epochs, seed=seed,
+                       progress=lambda done: tell("fine-tuning", done, total))
+    layers = {}
+    for name, layer in result.layers.items():
+        node = weights_of(network, name)
+        weight = np.asarray(node.weight, dtype=np.float64)
+        m = layer.m
+        if layer.step is not None:
+            m = np.rint(weight / layer.step).astype(np.int64)
+            weight = m * layer.step
+        layers[name] = replace(layer, m=m, bias=node.bias, weight=weight)
+    said = network.notes[len(result.network.notes):]
+    return replace(result, network=network, layers=layers, notes=(*result.notes, *said))

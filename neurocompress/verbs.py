@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .data.spikes import SpikeData
     from .oneshot import Result
     from .pipeline import Compressed
+    from .report.compressed import Measured
     from .report.verify import Change, Run
     from .simulation.emulator import Overflow
 
@@ -99,6 +100,44 @@ def compress(
     if target is not None:
         return compress_for(network, load_profile(target), spikes, chosen, progress=progress)
     return compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint, progress=progress)
+
+
+def compress_file(
+    model: str | Path, data: str | Path | None, out: str | Path, *, recipe: str | Path | None = None,
+    samples: int | None = None, finetune: int | None = None, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, seed: int = 0, memory: int | None = None, progress: Progress | None = None, **flags: Any,
+) -> tuple[Result, Measured | None]:
+    """Compresses a NIR file into another one, `out`, and measures both on the calibration data (None without data).
+
+    Finished layers are kept beside `out` until it is written: the same call after a kill goes on there. finetune:
+    epochs, with the data's labels where it has them. The rest as `compress`. Raises `Refused`.
+    """
+    from .data.arrays import writable
+    from .data.spikes import drawn, load_spikes
+    from .oneshot import finetuned, save
+    from .report.compressed import measure
+
+    writable(out)
+    if seed < 0 or (samples is not None and samples < 1) or (finetune is not None and finetune < 1):
+        raise refuse("--seed, --samples or --finetune is too small",
+                     fix="Give a seed from 0, and at least one sample and one epoch")
+    network = load(model, preset=preset, dt=dt, reset=reset)
+    given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True)
+    if given is not None and samples is not None:
+        given = given.chosen(drawn(given.samples, samples, seed))
+    if finetune is not None and given is None:
+        raise refuse("fine-tuning needs data", fix="Give --data")
+    tell = progress or (lambda stage, done, total: None)
+    result = compress(network, None if given is None else given.spikes, recipe=recipe, memory=memory, progress=tell,
+                      checkpoint=Path(f"{out}.partial"), **flags)
+    if finetune is not None and given is not None:
+        result = finetuned(result, given.spikes, given.labels, finetune, seed, tell)
+    measured = None
+    if given is not None:
+        total = given.samples
+        measured = measure(result, given, lambda done: tell("measuring", done, total))
+    save(result, Path(out))
+    return result, measured
 
 
 @dataclass(frozen=True, eq=False)

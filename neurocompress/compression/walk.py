@@ -92,8 +92,6 @@ def compress_layers(
                      fix="Give --data, or use --method magnitude or rtn")
     statistics = statistics or Statistics(
         network, spikes, [m.layers for m in every], recipe.how.membrane, memory, device, tell)
-    if recipe.budget is not None:
-        recipe = planned(every, statistics, recipe, memory)
     keep = kept_in_layers(every, statistics, recipe, memory)
     done: dict[str, CompressedLayer] = {}
     current = network
@@ -145,9 +143,15 @@ def kept_in_layers(every: list[Module], statistics: Statistics, recipe: Recipe, 
     return out | by_curves(curves, kept({n: w.size for n, w in shared.items()}, recipe.sparsity))
 
 
-def planned(every: list[Module], statistics: Statistics, recipe: Recipe, memory: int) -> Recipe:
-    """The recipe with the bits and the sparsity of each layer that lose least within its byte budget."""
-    assert recipe.budget is not None
+def planned(
+    network: Network, row_gains: dict[str, Array], statistics: Statistics, recipe: Recipe, memory: int = MEMORY
+) -> Recipe:
+    """The recipe with the bits and the sparsity of each layer that lose least within its byte budget; itself where it
+    has none."""
+    every = [m for m in modules(network, row_gains) if not all(recipe.of(n).keep for n in m.layers)]
+    recipe.check([n for m in modules(network, row_gains) for n in m.layers])
+    if recipe.budget is None:
+        return recipe
     found, what, curves = {}, {}, {}
     for module in every:
         calibration, name = statistics.of(module.layers), module.layers[0]

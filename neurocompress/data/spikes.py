@@ -50,6 +50,11 @@ class SpikeData:
         labels = None if self.labels is None else self.labels[:samples]
         return SpikeData(self.spikes[:samples], labels, self.name)
 
+    def chosen(self, which: np.ndarray) -> SpikeData:
+        """The samples with these indices."""
+        labels = None if self.labels is None else self.labels[which]
+        return SpikeData(self.spikes[which], labels, self.name)
+
     def save(self, path: str | Path) -> None:
         """Write FILE.npz, whole or not at all. Raises `Refused` when the folder can not be written."""
         arrays = {"spikes": self.spikes}

@@ -1,0 +1,111 @@
+"""What compression without a chip did: by layer, by population, and on the data it was calibrated with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..network.canonical import canonical
+from ..network.connections import connections
+from .figures import change, count, percent, rate, share, size
+from .operations import operations, total
+from .tables import console, notes, table
+from .verify import Change, Run, float_engine, verify
+
+if TYPE_CHECKING:
+    from ..data.spikes import SpikeData
+    from ..network.graph import Network
+    from ..oneshot import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """runs: "float" and "compressed" over the data. populations: how they changed. operations: of one sample, before
+    and after. accuracy: percent before and after, None without labels."""
+
+    runs: dict[str, Run]
+    populations: tuple[Change, ...]
+    operations: tuple[float, float]
+    accuracy: tuple[float, float] | None
+
+
+def measure(result: Result, data: SpikeData, progress: Callable[[int], None] | None = None) -> Measured:
+    """Both networks over the same data."""
+    sizes = {p: int(np.prod(result.original.shapes[p])) for p in result.original.populations}
+    engines = {"float": float_engine(result.original), "compressed": float_engine(result.network)}
+    runs, changes = verify(engines, (("float", "compressed"),), data.spikes, sizes, result.original.input, progress)
+    accuracy = None
+    if data.labels is not None:
+        before, after = (100.0 * float(np.mean(runs[k].classes == data.labels)) for k in ("float", "compressed"))
+        accuracy = before, after
+    effective = tuple(_operations(network, runs[name]) for name, network in (
+        ("float", result.original), ("compressed", result.network)))
+    return Measured(runs, changes["float", "compressed"], (effective[0], effective[1]), accuracy)
+
+
+def _operations(network: Network, run: Run) -> float:
+    found = total(operations(c, run.activities[c.source]) for c in connections(canonical(network)))
+    return found.ac + found.mac
+
+
+def stored_bytes(result: Result) -> tuple[int, int]:
+    """Bytes of all weights as float32, and at their bits: the weights that stay, and where some are zero one bit of
+    each that says which, or all of them dense, whichever is less (an estimate: a chip stores them its own way)."""
+    before = after = 0
+    for layer in result.layers.values():
+        weights, bits = layer.weight.size, layer.bits or 32
+        stay = int(np.count_nonzero(layer.mask))
+        before += 4 * weights
+        after += -(-min(weights * bits, stay * bits + weights) // 8)
+    return before, after
+
+
+def compressed_data(result: Result, measured: Measured | None, out: Path) -> dict[str, Any]:
+    """For JSON. Accuracy, operations and distances are those on the calibration data."""
+    before, after = stored_bytes(result)
+    found: dict[str, Any] = {
+        "out": out, "recipe": result.recipe.model_dump(mode="json"), "sparsity": result.sparsity,
+        "bytes_float32": before, "bytes_estimate": after, "notes": result.notes,
+        "layers": [{
+            "name": name, "weights": layer.weight.size, "sparsity": float(np.mean(layer.weight == 0)),
+            "bits": layer.bits, "range": layer.grid_range, "error": layer.error, "share_lost": layer.share_lost,
+            "scale_share": layer.scale_share, "dead_inputs": layer.dead_inputs, "damping": layer.damping,
+        } for name, layer in result.layers.items()],
+    }
+    if measured is not None:
+        found |= {
+            "calibration": {
+                "accuracy": measured.accuracy, "operations": measured.operations,
+                "agreement": 100.0 * float(np.mean(
+                    measured.runs["float"].classes == measured.runs["compressed"].classes)),
+                "populations": [vars(c) for c in measured.populations]}}
+    return found
+
+
+def show(result: Result, measured: Measured | None, out: Path) -> None:
+    """For people."""
+    to = console()
+    before, after = stored_bytes(result)
+    to.print(f"{out}: {share(result.sparsity)} of all weights are zero, {change(size(before), size(after))} (estimate)",
+             style="bold")
+    to.print()
+    table(to, "Layers", ("layer", "weights", "zeros", "bits", "potential lost", "inputs without a spike"),
+          [(name, count(layer.weight.size), share(float(np.mean(layer.weight == 0))),
+            "float" if layer.bits is None else str(layer.bits), share(layer.share_lost), count(layer.dead_inputs))
+           for name, layer in result.layers.items()])
+    if measured is not None:
+        rows = [(c.population, change(rate(c.rate_before), rate(c.rate_after)),
+                 change(count(c.dead_before), count(c.dead_after)), f"{c.van_rossum:.3g}")
+                for c in measured.populations]
+        table(to, "Populations, on the calibration data",
+              ("population", "spikes per neuron and step", "silent neurons", "Van Rossum distance"), rows)
+        to.print(f"synaptic operations a sample: {change(*map(count, measured.operations))}")
+        if measured.accuracy is not None:
+            to.print(f"accuracy on the calibration data: {change(*map(percent, measured.accuracy))}; "
+                     "`neurocompress compare` measures it on other data")
+        to.print()
+    notes(to, "Notes", result.notes)
