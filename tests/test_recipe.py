@@ -139,6 +139,19 @@ def test_names_that_match_nothing_and_choices_that_exclude_each_other_are_all_na
     assert "budget" in what[1]
 
 
+@pytest.mark.parametrize("asked", [{"bits": 1}, {"layers": (LayerRecipe(match="fc*", bits=1),)},
+                                   {"budget": 9, "budget_bits": (4, 1)}])
+def test_one_bit_holds_zero_only_in_some_grids(asked):
+    for levels in ("twos-complement", "even"):
+        with pytest.raises(Refused, match=f"one bit is too few for levels '{levels}'"):
+            Recipe(grid=GridRecipe(levels=levels), **asked).check(["fc1"])
+    with pytest.raises(Refused, match="twos-complement"):
+        Recipe(method="sbc-paper", **asked).check(["fc1"])
+    for levels in ("symmetric", "pairs"):
+        Recipe(grid=GridRecipe(levels=levels), **asked).check(["fc1"])
+    Recipe(grid=GridRecipe(levels="even"), budget_bits=(4, 1)).check(["fc1"])  # without a budget they say nothing
+
+
 def test_flags_override_the_file_and_leave_the_rest(tmp_path):
     base = load_recipe(written(tmp_path, "method: gptq\nbits: 4\nsparsity: 0.5\nlayers: [{match: a, keep: true}]"))
     found = recipe_of(base, bits=3, method=None, fan_in=7, grid={"levels": "pairs"})

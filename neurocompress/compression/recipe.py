@@ -133,6 +133,11 @@ class Recipe(Part):
         if self.budget is not None and (self.sparsity or self.bits is not None):
             problems.append(Problem("a byte budget chooses bits and sparsity itself", "recipe, budget",
                                     "Give a budget, or bits and sparsity, not both"))
+        levels = self.grid.levels or self.how.levels
+        chosen = {self.bits, *(exception.bits for exception in self.layers), *(self.budget_bits if self.budget else ())}
+        if 1 in chosen and levels in ("twos-complement", "even"):
+            problems.append(Problem(f"one bit is too few for levels '{levels}'", "recipe, bits",
+                                    "Use 2 bits or more, or grid levels symmetric ({-1, 0, 1}) or pairs"))
         if problems:
             raise Refused(problems)
 
