@@ -1,6 +1,6 @@
 """Accuracy kept by every method, on the benchmark's networks: the table of docs/benchmark.md.
 
-    python -m benchmarks.accuracy [NAME ...] [--seeds 5] [--samples 200] [--ablation] [--table]
+    python -m benchmarks.accuracy [NAME ...] [--seeds 5] [--samples 200] [--methods M ...] [--ablation] [--table]
 
 Every point: mean and deviation over seeds of the calibration samples; test data are never calibrated with. Results go
 to benchmarks/results/NAME.json as they are found, so a stopped run goes on where it stopped; --table only prints them.
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks [default: all that are trained]")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--methods", nargs="+", help="only these [default: all]")
     parser.add_argument("--ablation", action="store_true", help="calibration sizes instead of the table's points")
     parser.add_argument("--table", action="store_true", help="print what was measured, measure nothing")
     options = parser.parse_args()
@@ -141,7 +142,8 @@ def main() -> None:
             for size in SIZES:
                 run(NETWORKS[name], 3, size, [{"method": m, "sparsity": 0.97} for m in ("sbc-paper", "sbc")])
         else:
-            run(NETWORKS[name], options.seeds, options.samples, points())
+            wanted = [p for p in points() if not options.methods or p["method"] in options.methods]
+            run(NETWORKS[name], options.seeds, options.samples, wanted)
 
 
 if __name__ == "__main__":

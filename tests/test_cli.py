@@ -27,6 +27,8 @@ CALIBRATION, TEST = EXAMPLE / "digits_calibration.npz", EXAMPLE / "digits_test.n
 CONTRACT = {
     "deploy": "MODEL --target --data --out --method --bits --sparsity --preset --dt --reset --seed --json",
     "check": "MODEL --target --bits --sparsity --json",
+    "compress": "MODEL --data --recipe --method --bits --sparsity --allocation --fan-in --budget --samples --finetune "
+                "--preset --dt --reset --seed --memory --out --json",
     "simulate": "MODEL_OR_BUNDLE --data --engine --preset --dt --reset --record --out --json",
     "inspect": "MODEL --json",
     "compare": "A B --data --json",

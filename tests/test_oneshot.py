@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -154,6 +154,20 @@ def test_bits_for_one_of_two_layers_side_by_side():
     assert found.layers["fc"].bits == 3
     assert found.layers["rec"].bits is None
     assert len(np.unique(np.abs(found.layers["fc"].m))) <= 4
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("asked", [{"bits": 3}, {"bits": 4, "sparsity": 0.5, "fan_in": 4},
+                                   {"sparsity": 0.9, "allocation": "loss"}, {"budget": 600},
+                                   {"sparsity": 0.9, "allocation": "temporal-lamp"}], ids=lambda asked: " ".join(map(str, asked)))
+def test_silent_data_empty_layers_and_one_step_lose_no_layer(method, asked):
+    empty = NETWORK.with_nodes({"fc2": replace(NETWORK.nodes["fc2"], weight=0 * NETWORK.nodes["fc2"].weight)})
+    for network, spikes in ((NETWORK, 0 * SPIKES), (empty, SPIKES), (NETWORK, SPIKES[:1, :1])):
+        found = compress_network(network, spikes, recipe_of(None, method=method, **asked))
+        for name, layer in found.layers.items():
+            assert np.isfinite(layer.weight).all()
+            assert layer.weight.any() == network.nodes[name].weight.any()
 
 
 def stored(result: Result) -> float:

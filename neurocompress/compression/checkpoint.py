@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import refuse
 from ..network.graph import Network
 from .layer import CompressedLayer
 
@@ -21,16 +22,18 @@ _ARRAYS = ("weight", "m", "step", "mask", "bias")
 class Checkpoint:
     """A folder beside the output: one .npz for each finished population, and the key of the run that wrote it.
 
-    What another run wrote (other weights, data, recipe or version) is removed first.
+    What another run wrote (other weights, data, recipe or version) is removed first. Raises `Refused` for a folder
+    that is something else.
     """
 
     def __init__(self, folder: Path, key: str):
         self.folder, self.key = folder, key
         stamp = folder / "key"
-        if folder.exists() and (not stamp.is_file() or stamp.read_text(encoding="ascii", errors="replace") != key):
+        if folder.exists() and not stamp.is_file():
+            raise refuse("it exists and holds no unfinished run", file=str(folder),
+                         fix="Move it, or choose another --out")
+        if folder.exists() and stamp.read_text(encoding="ascii", errors="replace") != key:
             shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(key, encoding="ascii")
 
     def _file(self, population: str) -> Path:
         return self.folder / (hashlib.sha256(population.encode()).hexdigest()[:16] + ".npz")
@@ -52,6 +55,9 @@ class Checkpoint:
             facts[name] = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in _ARRAYS}
             facts[name]["held"] = held
             arrays |= {f"{k}.{a}": getattr(layer, a) for a in held}
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True)
+            (self.folder / "key").write_text(self.key, encoding="ascii")
         target = self._file(population)
         partial = target.with_suffix(".partial")
         with partial.open("wb") as file:
