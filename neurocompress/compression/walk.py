@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
 
 import numpy as np
@@ -103,13 +104,18 @@ def compress_layers(
         if layers is None:
             layers = compress_population(
                 current, network, into, keep, spikes, statistics.of(into[0].layers), recipe, grids,
-                decay=(decays or {}).get(population), device=device, memory=memory)
+                decay=(decays or {}).get(population), device=device, memory=memory,
+                progress=partial(_ordered, tell, population, len(into[0].weight)))
             if checkpoint:
                 checkpoint.put(population, layers)
         done |= layers
         current = with_layers(network, done)
     assert set(done) == set(names)
     return Walked(current, done, fallbacks(network, done, spikes, recipe))
+
+
+def _ordered(tell: Progress, population: str, rows: int, done: int) -> None:
+    tell(f"ordering the weights into '{population}'", done, rows)
 
 
 def kept_in_layers(every: list[Module], statistics: Statistics, recipe: Recipe, memory: int) -> dict[str, int]:
@@ -201,5 +207,5 @@ def fallbacks(
         empty = int((~layer.weight.reshape(len(layer.weight), -1).any(axis=1)).sum())
         before = int((~node.weight.reshape(len(layer.weight), -1).any(axis=1)).sum())
         if empty > before:
-            notes.append(f"layer '{name}': {empty - before} of its {len(layer.weight)} rows have no weight left")
+            notes.append(f"layer '{name}': no weight is left in {empty - before} of its {len(layer.weight)} rows")
     return tuple(notes)
