@@ -41,6 +41,10 @@ class Result:
         return 1.0 - sum(int(np.count_nonzero(layer.weight)) for layer in self.layers.values()) / max(1, sizes)
 
 
+#: Grid points to each side of a layer without bits.
+FINE = 2**40
+
+
 @dataclass(frozen=True)
 class RecipeGrids:
     """Grids as the recipe says; any step is granted, or any power of two."""
@@ -62,7 +66,9 @@ class RecipeGrids:
         found = {}
         for name, end in ends.items():
             bits = self.bits(name)
-            assert bits is not None
+            if bits is None:  # beside a layer with a grid: steps so fine that they are floating point
+                found[name] = Grid(end / FINE, FINE)
+                continue
             scheme = self.recipe.scheme(bits)
             found[name] = scheme.grid(scheme.steps(end if self.per_row else np.full_like(end, end.max())))
         return found

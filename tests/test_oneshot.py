@@ -125,7 +125,6 @@ def test_layers_by_pattern_are_kept_and_have_bits_and_sparsity_of_their_own():
     assert int((~found.layers["fc1"].mask).sum()) == int(0.8 * SIZES["fc1"])
 
 
-@pytest.mark.xfail(strict=True, reason="layers that share a Hessian are compressed unless all are kept")
 def test_a_layer_beside_another_is_kept_when_asked():
     """Feed-forward and recurrent weights share a Hessian; one of them may stay as it is."""
     network = recurrent()
@@ -135,9 +134,7 @@ def test_a_layer_beside_another_is_kept_when_asked():
     assert set(found.layers) == {"fc"}
 
 
-@pytest.mark.parametrize("allocation", [
-    "uniform", "lamp", "temporal-lamp",
-    pytest.param("loss", marks=pytest.mark.xfail(strict=True, reason="a curve is that of all layers of a module"))])
+@pytest.mark.parametrize("allocation", ["uniform", "lamp", "temporal-lamp", "loss"])
 def test_a_sparsity_for_one_of_two_layers_side_by_side(allocation):
     network = recurrent()
     recipe = recipe_of(None, method="sbc", sparsity=0.5, allocation=allocation,
@@ -147,7 +144,6 @@ def test_a_sparsity_for_one_of_two_layers_side_by_side(allocation):
     assert int(found.layers["fc"].mask.sum()) == 140
 
 
-@pytest.mark.xfail(strict=True, reason="layers of one population are all on grids, or none is")
 def test_bits_for_one_of_two_layers_side_by_side():
     recipe = recipe_of(None, method="sbc", bits=3, layers=(LayerRecipe(match="rec", bits=None),))
     found = compress_network(recurrent(), SPIKES, recipe)

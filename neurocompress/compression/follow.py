@@ -47,21 +47,21 @@ def follow(
     """
     held = np.zeros(len(spikes), dtype=bool)
     held[HELD_OUT - 1 :: HELD_OUT] = True
-    groups = [m.layers for m in modules]
+    groups = [m.group for m in modules]
     parts = [calibrate(network, part, membrane=membrane, groups=groups, reference=original, device=device)
              for part in (spikes[~held], spikes[held]) if len(part)]
     share = [part.samples / len(spikes) for part in parts]
     found = {}
     for module in modules:
-        hessians, crossed = [p.hessians[module.layers] for p in parts], []
+        hessians, crossed = [module.of_hessian(p.hessians[module.group]) for p in parts], []
         for part in parts:
             assert part.crossed is not None
-            crossed.append(part.crossed[module.layers])
+            crossed.append(module.of_hessian(part.crossed[module.group]))
         hessian, cross = _mean(share, hessians), _mean(share, crossed)
         biases = None
         if corrected and module.bias is not None:
-            before = [p.crossed_biases[module.layers] for p in parts]
-            after = [p.biases[module.layers] for p in parts]
+            before = [module.of_bias(p.crossed_biases[module.group]) for p in parts]
+            after = [module.of_bias(p.biases[module.group]) for p in parts]
             biases = _mean_bias(share, before), _mean_bias(share, after)
             hessians = [centred(h, k, k) for h, k in zip(hessians, after, strict=True)]
             crossed = [centred(c, b, k) for c, b, k in zip(crossed, before, after, strict=True)]

@@ -41,15 +41,17 @@ def compress_population(
     """
     how = recipe.how
     behaviour = None if calibration is None else calibration.behaviours.get(modules[0].population)
+    if any(m.layers != m.group for m in modules):
+        behaviour = None  # it is that of all layers
     corrected = recipe.biases == "corrected" and (behaviour is None or decay is None)  # refinement moves them itself
     followed: dict[tuple[str, ...], Followed] = {}
     if how.follow and spikes is not None and calibration is not None and network is not original:
         followed = follow(network, original, modules, spikes, how.membrane, corrected, device)
     tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
-    if grids.bits(modules[0].layers[0]) is None:
+    if all(grids.bits(name) is None for m in modules for name in m.layers):
         return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
 
-    best, shift, missed_by = onto_grid(tasks, grids, search=how.search, data=calibration is not None,
+    best, shift, missed_by = onto_grid(tasks, grids, search=recipe.search, data=calibration is not None,
                                        original=original, behaviour=behaviour, decay=decay)
     out: dict[str, CompressedLayer] = {}
     for task, m, error in zip(tasks, best.integers, best.errors, strict=True):
@@ -67,13 +69,13 @@ def _task(
     if calibration is None:
         hessian = torch.eye(d, dtype=torch.float64).repeat(groups, 1, 1)
     else:
-        hessian = calibration.hessians[module.layers]
+        hessian = module.of_hessian(calibration.hessians[module.group])
     target, biases = module.weight, None
     if module.layers in followed:
         found = followed[module.layers]
         hessian, target, biases = found.hessian, found.target, found.biases
     elif corrected and module.bias is not None and calibration is not None:
-        biases = (calibration.biases[module.layers],) * 2
+        biases = (module.of_bias(calibration.biases[module.group]),) * 2
         hessian = centred(hessian, *biases)
     limits = {n: recipe.of(n).fan_in for n in module.layers}
     fan_in = min((f for f in limits.values() if f is not None), default=None)
@@ -110,6 +112,8 @@ def _layers(
     more: dict[str, dict[str, Any]] = {}
     for name in task.module.layers:
         grid = trial.granted[name]
+        if grids.bits(name) is None:
+            continue
         more[name] = {"m": parts[name].numpy(), "step": np.asarray(grid.step), "bits": grids.bits(name),
                       "grid_range": (int(np.min(grid.low)), int(np.max(grid.m_max))), "scale_share": trial.share,
                       "missed_by": missed_by}

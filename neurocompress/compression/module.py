@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from ..network.graph import Network
 from ..network.nodes import Array, Conv, Linear, Neuron
+from .hessian import Bias
 
 
 @dataclass(frozen=True, eq=False)
 class Module:
     """Layers side by side: rows are neurons or channels of the population, columns the inputs of all layers.
+
+    group: layers that share the Hessian; layers: those of them that are compressed, whose inputs are `columns` of it.
 
     weight: (rows, d) float64 in threshold units (see chip.units). groups: of a convolution; every group has
     rows / groups rows and a Hessian of its own. bias: (rows,) likewise, or None where no layer has one.
@@ -23,7 +27,9 @@ class Module:
     """
 
     population: str
+    group: tuple[str, ...]
     layers: tuple[str, ...]
+    columns: Tensor
     widths: tuple[int, ...]
     weight: Tensor
     groups: int
@@ -34,6 +40,13 @@ class Module:
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
         """A (rows, d) matrix by layer."""
         return dict(zip(self.layers, torch.split(matrix, list(self.widths), dim=1), strict=True))
+
+    def of_hessian(self, matrix: Tensor) -> Tensor:
+        """The part of the group's (groups, d, d) matrix that is of these layers."""
+        return matrix[:, self.columns][:, :, self.columns]
+
+    def of_bias(self, bias: Bias) -> Bias:
+        return Bias(bias.drive[:, self.columns], bias.unit)
 
     def join(self, parts: dict[str, Tensor]) -> Tensor:
         return torch.cat([parts[name] for name in self.layers], dim=1)
@@ -72,24 +85,32 @@ def joint_layers(network: Network) -> list[tuple[str, ...]]:
     return found
 
 
-def modules(network: Network, row_gains: dict[str, Array]) -> list[Module]:
+def modules(
+    network: Network, row_gains: dict[str, Array], kept: Callable[[str], bool] = lambda name: False
+) -> list[Module]:
     """The modules of a canonical network whose population spikes or integrates, in network order.
 
-    row_gains: by layer, thresholds per unit of input for each row, float64 (rows,).
+    row_gains: by layer, thresholds per unit of input for each row, float64 (rows,). kept: layers to leave out.
     """
     found = []
     for group in joint_layers(network):
         population = population_of(network, group[0])
         if population == network.output:
             continue
-        parts = [_matrix(network, name) * row_gains[name][:, None] for name in group]
+        layers = tuple(name for name in group if not kept(name))
+        if not layers:
+            continue
+        ends = np.cumsum([0, *(_matrix(network, name).shape[1] for name in group)])
+        columns = np.concatenate([np.arange(ends[k], ends[k + 1]) for k, name in enumerate(group) if name in layers])
+        parts = [_matrix(network, name) * row_gains[name][:, None] for name in layers]
         biases = [np.broadcast_to(b, len(parts[0])) * row_gains[n] for n in group
                   if (b := network.nodes[n].bias) is not None]  # type: ignore[union-attr]
         node = network.nodes[group[0]]
         found.append(Module(
-            population, group, tuple(p.shape[1] for p in parts), torch.from_numpy(np.concatenate(parts, axis=1)),
+            population, group, layers, torch.from_numpy(columns), tuple(p.shape[1] for p in parts),
+            torch.from_numpy(np.concatenate(parts, axis=1)),
             node.groups if isinstance(node, Conv) else 1, np.sum(biases, axis=0) if biases else None,
-            {name: row_gains[name] for name in group}, _importance(network, population, len(parts[0]), row_gains)))
+            {name: row_gains[name] for name in layers}, _importance(network, population, len(parts[0]), row_gains)))
     return found
 
 

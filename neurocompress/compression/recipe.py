@@ -70,11 +70,13 @@ class LayerRecipe(Part):
 
 
 class GridRecipe(Part):
-    """The kind of grid; see grid.Scheme."""
+    """The kind of grid; see grid.Scheme. ends: of its range, at the largest weight ("min-max") or where the layer's
+    loss is least ("search"); the method's without it."""
 
     levels: Levels | None = None
     scale: Scale = "per-channel"
     power_of_two: bool = False
+    ends: Literal["min-max", "search"] | None = None
 
 
 class Recipe(Part):
@@ -109,6 +111,11 @@ class Recipe(Part):
     @property
     def shared_out(self) -> Allocation:
         return self.allocation or self.how.allocation
+
+    @property
+    def search(self) -> bool:
+        """Whether ends of grids are searched."""
+        return self.how.search if self.grid.ends is None else self.grid.ends == "search"
 
     def of(self, layer: str) -> LayerRecipe:
         """What holds for one layer."""

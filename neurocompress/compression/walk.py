@@ -85,14 +85,14 @@ def compress_layers(
     really use; with them small layers are refined. checkpoint: finished populations are taken from it and put there.
     """
     tell = progress or (lambda stage, done, total: None)
-    every = [m for m in modules(network, row_gains) if not all(recipe.of(n).keep for n in m.layers)]
-    names = [n for m in every for n in m.layers]
     recipe.check([n for m in modules(network, row_gains) for n in m.layers])
+    every = modules(network, row_gains, lambda name: recipe.of(name).keep)
+    names = [n for m in every for n in m.layers]
     if spikes is None and recipe.how.compensate:
         raise refuse(f"method '{recipe.method}' needs calibration data",
                      fix="Give --data, or use --method magnitude or rtn")
     statistics = statistics or Statistics(
-        network, spikes, [m.layers for m in every], recipe.how.membrane, memory, device, tell)
+        network, spikes, [m.group for m in every], recipe.how.membrane, memory, device, tell)
     keep = kept_in_layers(every, statistics, recipe, memory)
     done: dict[str, CompressedLayer] = {}
     current = network
@@ -103,7 +103,7 @@ def compress_layers(
         layers = checkpoint.get(population) if checkpoint else None
         if layers is None:
             layers = compress_population(
-                current, network, into, keep, spikes, statistics.of(into[0].layers), recipe, grids,
+                current, network, into, keep, spikes, statistics.of(into[0].group), recipe, grids,
                 decay=(decays or {}).get(population), device=device, memory=memory,
                 progress=partial(_ordered, tell, population, len(into[0].weight)))
             if checkpoint:
@@ -134,19 +134,24 @@ def kept_in_layers(every: list[Module], statistics: Statistics, recipe: Recipe, 
     if kind == "temporal-lamp":
         factors: dict[str, float] = {}
         for module in every:
-            found = statistics.of(module.layers)
+            found = statistics.of(module.group)
             if found is None:
                 raise refuse("allocation 'temporal-lamp' needs calibration data", fix="Give --data")
-            factors |= dict.fromkeys(module.layers, amplification(*found.energies[module.layers]))
+            factors |= dict.fromkeys(module.layers, amplification(*found.energies[module.group]))
         return out | temporal_lamp(shared, factors, recipe.sparsity)
     curves = {}
     for module in every:
-        found = statistics.of(module.layers)
+        if not all(n in shared for n in module.layers):  # a curve is of all layers of a module
+            out |= uniform({n: shared[n].size for n in module.layers if n in shared}, recipe.sparsity)
+            continue
+        found = statistics.of(module.group)
         if found is None:
             raise refuse("allocation 'loss' needs calibration data", fix="Give --data")
-        if all(n in shared for n in module.layers):
-            curves[module.layers] = loss_curves(module, found.hessians[module.layers], recipe, memory)
-    return out | by_curves(curves, kept({n: w.size for n, w in shared.items()}, recipe.sparsity))
+        hessian = module.of_hessian(found.hessians[module.group])
+        curves[module.layers] = loss_curves(module, hessian, recipe, memory)
+    if not curves:
+        return out
+    return out | by_curves(curves, kept({n: shared[n].size for m in curves for n in m}, recipe.sparsity))
 
 
 def planned(
@@ -154,16 +159,16 @@ def planned(
 ) -> Recipe:
     """The recipe with the bits and the sparsity of each layer that lose least within its byte budget; itself where it
     has none."""
-    every = [m for m in modules(network, row_gains) if not all(recipe.of(n).keep for n in m.layers)]
     recipe.check([n for m in modules(network, row_gains) for n in m.layers])
+    every = modules(network, row_gains, lambda name: recipe.of(name).keep)
     if recipe.budget is None:
         return recipe
     found, what, curves = {}, {}, {}
     for module in every:
-        calibration, name = statistics.of(module.layers), module.layers[0]
+        calibration, name = statistics.of(module.group), module.layers[0]
         if calibration is None:
             raise refuse("a byte budget is shared out by loss, which needs calibration data", fix="Give --data")
-        hessian = calibration.hessians[module.layers]
+        hessian = module.of_hessian(calibration.hessians[module.group])
         curves[name] = loss_curves(module, hessian, recipe, memory)
         found[name], what[name] = options(module, curves[name], hessian, recipe)
     chosen = within_budget(found, recipe.budget)
