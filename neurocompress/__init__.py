@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .compressing import compress as compress
     from .deployment import deploy as deploy
     from .verbs import check as check
     from .verbs import compare as compare
-    from .verbs import compress as compress
     from .verbs import load as load
     from .verbs import simulate as simulate
 
 __all__ = ["check", "compare", "compress", "deploy", "load", "simulate"]
 
-_HOMES = {"deploy": "deployment", **dict.fromkeys(("check", "compare", "compress", "load", "simulate"), "verbs")}
+_HOMES = {"compress": "compressing", "deploy": "deployment",
+          **dict.fromkeys(("check", "compare", "load", "simulate"), "verbs")}
 
 
 def __getattr__(name: str) -> Any:

@@ -102,9 +102,9 @@ def compress(model: Path, data: Path | None, recipe: Path | None, samples: int |
              preset: str | None, dt: float | None, reset: str | None, seed: int, memory: str | None, budget: str | None,
              out: Path, as_json: bool, **flags: Any) -> int:
     """Prune and quantize MODEL in one shot, for no chip in particular; a stopped run goes on where it was."""
+    from .compressing import compress_file
     from .report.compressed import compressed_data, show
     from .report.progress import progress
-    from .verbs import compress_file
 
     with progress(as_json) as told:
         result, measured = compress_file(

@@ -1,11 +1,11 @@
-"""The verbs beside `deploy`: load, check, compress, simulate, compare. Each returns data; printing is the CLI's."""
+"""The verbs load, check, simulate and compare. Each returns data; printing is the CLI's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +18,7 @@ from .network.graph import Network
 
 if TYPE_CHECKING:
     from .chip.integer import IntegerNetwork
-    from .compression.recipe import Recipe
     from .data.spikes import SpikeData
-    from .oneshot import Result
-    from .pipeline import Compressed
-    from .report.compressed import Measured
     from .report.verify import Change, Run
     from .simulation.emulator import Overflow
 
@@ -49,95 +45,6 @@ def check(
 ) -> Fit:
     """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read."""
     return check_fit(load(model), load_profile(target), bits, sparsity)
-
-
-@overload
-def compress(
-    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: None = None,
-    recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
-    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
-) -> Result: ...
-
-
-@overload
-def compress(
-    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path,
-    recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
-    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
-) -> Compressed: ...
-
-
-def compress(
-    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path | None = None,
-    recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
-    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
-) -> Result | Compressed:
-    """A network compressed in one shot; with `target` on that chip's grid.
-
-    data: calibration spikes (samples, timesteps, *input shape) or a file of them; None allows only methods magnitude
-    and rtn. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in, budget, grid... (see
-    compression.recipe). samples: calibrate on so many, drawn with `seed`; all without it. memory: bytes, see
-    oneshot.compress_network. checkpoint: folder for finished layers. Raises `Refused`.
-    """
-    from .compression.recipe import Recipe, load_recipe, recipe_of
-    from .compression.walk import MEMORY
-    from .data.spikes import drawn, load_spikes
-    from .oneshot import compress_network
-    from .pipeline import compress_for
-
-    base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
-    chosen = recipe_of(base, **flags)
-    network = model if isinstance(model, Network) else load(model, preset=preset, dt=dt, reset=reset)
-    spikes = data
-    if isinstance(data, (str, Path)):
-        spikes = load_spikes(data, network.shapes[network.input], analog=True).spikes
-    assert spikes is None or isinstance(spikes, np.ndarray)
-    if spikes is not None and samples is not None:
-        spikes = spikes[drawn(len(spikes), samples, seed)]
-    if target is not None:
-        return compress_for(network, load_profile(target), spikes, chosen, progress=progress)
-    return compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint, progress=progress)
-
-
-def compress_file(
-    model: str | Path, data: str | Path | None, out: str | Path, *, recipe: str | Path | None = None,
-    samples: int | None = None, finetune: int | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, seed: int = 0, memory: int | None = None, progress: Progress | None = None, **flags: Any,
-) -> tuple[Result, Measured | None]:
-    """Compresses a NIR file into another one, `out`, and measures both on the calibration data (None without data).
-
-    Finished layers are kept beside `out` until it is written: the same call after a kill goes on there. finetune:
-    epochs, with the data's labels where it has them. The rest as `compress`. Raises `Refused`.
-    """
-    from .data.arrays import writable
-    from .data.spikes import drawn, load_spikes
-    from .oneshot import finetuned, save
-    from .report.compressed import measure
-
-    writable(out)
-    if seed < 0 or (samples is not None and samples < 1) or (finetune is not None and finetune < 1):
-        raise refuse("--seed, --samples or --finetune is too small",
-                     fix="Give a seed from 0, and at least one sample and one epoch")
-    network = load(model, preset=preset, dt=dt, reset=reset)
-    given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True)
-    if given is not None and samples is not None:
-        given = given.chosen(drawn(given.samples, samples, seed))
-    if finetune is not None and given is None:
-        raise refuse("fine-tuning needs data", fix="Give --data")
-    tell = progress or (lambda stage, done, total: None)
-    result = compress(network, None if given is None else given.spikes, recipe=recipe, memory=memory, progress=tell,
-                      checkpoint=Path(f"{out}.partial"), **flags)
-    if finetune is not None and given is not None:
-        result = finetuned(result, given.spikes, given.labels, finetune, seed, tell)
-    measured = None
-    if given is not None:
-        total = given.samples
-        measured = measure(result, given, lambda done: tell("measuring", done, total))
-    save(result, Path(out))
-    return result, measured
 
 
 @dataclass(frozen=True, eq=False)
