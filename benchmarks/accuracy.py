@@ -114,6 +114,18 @@ def table(name: str) -> str:
     return "\n".join(lines)
 
 
+def ablation(name: str) -> str:
+    """Markdown: accuracy at 97 % zeros by number of calibration samples."""
+    found = json.loads((RESULTS / f"{name}.json").read_text())
+    lines = [f"### {name}: calibration samples, 97 % zeros", "", "| samples | sbc-paper | sbc |", "|---|---|---|"]
+    for size in SIZES:
+        cells = [[e for e in found.values() if e.get("method") == m and e["samples"] == size
+                  and e.get("sparsity") == 0.97] for m in ("sbc-paper", "sbc")]
+        if all(cells):
+            lines.append(f"| {size} | {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines)
+
+
 def _number(row: str) -> float:
     return (1.0 if "zeros" in row else -1.0) * float(row.split()[0]) if row[0].isdigit() else 0.0
 
@@ -137,7 +149,7 @@ def main() -> None:
     names = options.names or [n for n, b in NETWORKS.items() if b.path.exists()]
     for name in names:
         if options.table:
-            print(table(name), end="\n\n")
+            print(ablation(name) if options.ablation else table(name), end="\n\n")
         elif options.ablation:
             for size in SIZES:
                 run(NETWORKS[name], 3, size, [{"method": m, "sparsity": 0.97} for m in ("sbc-paper", "sbc")])
