@@ -64,9 +64,8 @@ class Scheme:
     bits: stored bits per weight, 2 to 16 (at 1 bit a symmetric grid is ternary).
     levels: "symmetric" |m| <= 2^(bits-1) - 1 (ternary at 2 bits);
         "twos-complement" -2^(bits-1) <= m <= 2^(bits-1) - 1 (GPTQ's and the paper's grid);
-        "pairs" |m| <= 2^bits - 1: an excitatory and an inhibitory unsigned weight for each input, one of them 0
-        (BrainScaleS-2);
-        "even" even |m| <= 2^bits - 2: the sign costs the lowest bit (Loihi's mixed sign mode).
+        "pairs" |m| <= 2^bits - 1: an excitatory and an inhibitory unsigned weight for each input, one of them 0;
+        "even" even |m| <= 2^bits - 2: the sign costs the lowest bit, where one connection mixes signs.
     scale: one step for each row, or one for the layer. power_of_two: steps are powers of two (a shared exponent).
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,14 @@ def lava() -> str:
     except Refused as refused:
         skip_unless_ci(str(refused))
         raise
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny tensors: threads would only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -29,13 +29,7 @@ from neurocompress.simulation.float import simulate
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def digits(sparsity: float = 0.0, m_max: int | None = None) -> tuple[Network, dict[str, Constraint]]:

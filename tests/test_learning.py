@@ -22,13 +22,7 @@ from neurocompress.simulation.stored import as_stored
 KINDS = ["IF", "LIF", "CubaLIF"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def learned(network: Network, x: np.ndarray):
