@@ -13,7 +13,7 @@ from .chip.build import step_of
 from .chip.units import gains
 from .compression.checkpoint import Checkpoint, key_of
 from .compression.layer import CompressedLayer, weights_of
-from .compression.module import joint_layers, population_of
+from .compression.module import compressed_groups, population_of
 from .compression.recipe import Recipe
 from .compression.walk import MEMORY, Progress, Statistics, compress_layers, planned
 from .errors import refuse
@@ -115,8 +115,7 @@ def statistics_of(
 ) -> Statistics:
     """Statistics for several calls of `compress_network` with the same network and data. membrane: as the method's."""
     network = compressible(network)
-    groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
-    return Statistics(network, spikes, groups, membrane, memory, device,
+    return Statistics(network, spikes, compressed_groups(network), membrane, memory, device,
                       progress or (lambda stage, done, total: None))
 
 

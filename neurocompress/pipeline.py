@@ -16,7 +16,7 @@ from .chip.integer import Arithmetic, IntegerNetwork
 from .chip.profile import Profile
 from .chip.units import Units, WeightFormat, fit_units, gains
 from .compression.layer import CompressedLayer
-from .compression.module import joint_layers, population_of
+from .compression.module import compressed_groups
 from .compression.recipe import Recipe, recipe_of
 from .compression.refine import Decay
 from .compression.walk import MEMORY, Progress, Statistics, compress_layers
@@ -134,7 +134,7 @@ def compress_for(
     found = connections(network)
     into = {p: [c for c in found if c.target == p] for p in network.populations}
     tell = progress or (lambda stage, done, total: None)
-    groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
+    groups = compressed_groups(network)
     statistics = Statistics(network, spikes, groups, recipe.how.membrane, MEMORY, device, tell)
     calibration = statistics.of(groups[0]) if groups else None
     grids = ChipGrids(network, fmt, profile.arithmetic, into, {} if calibration is None else calibration.peaks)

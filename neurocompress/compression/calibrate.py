@@ -15,7 +15,7 @@ from ..network.nodes import Conv, Linear, Neuron
 from ..simulation.float import Peak, batches
 from .hessian import Bias, Hessian, filtered, patches, thinned
 from .layer import weights_of
-from .module import joint_layers, population_of
+from .module import compressed_groups, population_of
 from .prune import Ground
 from .refine import FEATURES_MAX
 
@@ -63,7 +63,7 @@ def calibrate(
     Memory: one batch of signals (see simulation.float.BLOCK_BYTES) and each group's d x d matrices.
     """
     if groups is None:
-        groups = [g for g in joint_layers(network) if population_of(network, g[0]) != network.output]
+        groups = compressed_groups(network)
     feeds = {layer: network.inputs_of(layer)[0] for group in groups for layer in group}
     hessians = {group: Hessian(*_size(network, group)) for group in groups}
     crossed = {group: Hessian(*_size(network, group)) for group in groups} if reference is not None else {}

@@ -85,6 +85,11 @@ def joint_layers(network: Network) -> list[tuple[str, ...]]:
     return found
 
 
+def compressed_groups(network: Network) -> list[tuple[str, ...]]:
+    """The groups of `joint_layers` that feed neurons: what compression can change."""
+    return [group for group in joint_layers(network) if population_of(network, group[0]) != network.output]
+
+
 def modules(
     network: Network, row_gains: dict[str, Array], kept: Callable[[str], bool] = lambda name: False
 ) -> list[Module]:
@@ -93,10 +98,8 @@ def modules(
     row_gains: by layer, thresholds per unit of input for each row, float64 (rows,). kept: layers to leave out.
     """
     found = []
-    for group in joint_layers(network):
+    for group in compressed_groups(network):
         population = population_of(network, group[0])
-        if population == network.output:
-            continue
         layers = tuple(name for name in group if not kept(name))
         if not layers:
             continue
