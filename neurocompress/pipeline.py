@@ -71,7 +71,7 @@ def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
     if chosen not in allowed:
         raise refuse(f"{profile.name} stores no weights of {chosen} bits", fix=(
             f"Choose --bits among {', '.join(map(str, allowed))}" if allowed else "Its profile names no weight bits"))
-    low, high = weights.exponent.value or (0, 0)
+    low, high = (weights.exponent.value if weights.exponent else None) or (0, 0)
     return WeightFormat(chosen, weights.magnitude_bits.value or chosen, weights.mixed_sign_bits.value or 0, low, high,
                         weights.scale.value or "per-connection")
 

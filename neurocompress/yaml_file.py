@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,44 +43,89 @@ def read_text(path: str | Path, kind: str) -> str:
         raise refuse(f"cannot be read ({error})", file=ascii(str(path)), fix=f"Check the path of the {kind}") from None
 
 
-def parse(text: str, file: str, model: type[M], kind: str, known: Sequence[str], example: str) -> tuple[M, Any]:
-    """The text as a `model`, and its tree of YAML nodes (see `line_of`).
+class _Named(io.StringIO):
+    """A text whose YAML marks bear the name of its file."""
+
+    def __init__(self, text: str, name: str):
+        super().__init__(text)
+        self.name = name
+
+
+def parse(text: str, file: str, model: type[M], kind: str, known: Sequence[str], example: str) -> M:
+    """The text as a `model`.
 
     kind: what the file is ("profile"). known: every key there is, to name the one that was meant. example: where to
     start from. Raises `Refused`.
     """
-    try:
+    return validated(tree(text, file, kind, example), model, known)
+
+
+def tree(text: str, file: str, kind: str, example: str) -> yaml.MappingNode:
+    """The YAML nodes of a text that holds one mapping; see `parse`. Raises `Refused`."""
+    with _refusing(file):
         problems = _events(text, file, example)  # before anything recursive reads it
         if problems:
             raise Refused(problems)
-        loader = _Loader(text)
+        loader = _Loader(_Named(text, file))
         try:
             root = loader.get_single_node()
             problems = [] if root is None else _keys(root, file)
-            data = None if root is None or problems else loader.construct_document(root)
         finally:
             loader.dispose()
+    if problems:
+        raise Refused(problems)
+    if not isinstance(root, yaml.MappingNode):
+        raise refuse(f"holds no {kind}", file=file, fix=example)
+    return root
+
+
+def validated(root: yaml.MappingNode, model: type[M], known: Sequence[str]) -> M:
+    """YAML nodes as a `model`; every error with the file, line and key of its node. Raises `Refused`."""
+    loader = _Loader("")
+    try:
+        with _refusing(root.start_mark.name):
+            data = loader.construct_document(root)
+    finally:
+        loader.dispose()
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise Refused(_problem(e, root, known) for e in error.errors(include_url=False)) from None
+
+
+def overlaid(base: yaml.MappingNode, over: yaml.MappingNode, whole: str) -> yaml.MappingNode:
+    """`base` with the keys of `over` exchanged or added, section by section.
+
+    A section that holds the key `whole` in `over` replaces the one of `base` altogether.
+    """
+    found = {key.value: (key, value) for key, value in base.value}
+    for key, value in over.value:
+        old = found.get(key.value, (key, None))[1]
+        if (isinstance(old, yaml.MappingNode) and isinstance(value, yaml.MappingNode)
+                and all(k.value != whole for k, _ in value.value)):
+            value = overlaid(old, value, whole)
+        found[key.value] = key, value
+    return yaml.MappingNode(over.tag, list(found.values()), over.start_mark, over.end_mark)
+
+
+@contextlib.contextmanager
+def _refusing(file: str) -> Iterator[None]:
+    """What the YAML library raises, as a sentence with the line."""
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise refuse(f"not valid YAML: {error.problem or error.context}", file=file,
+        raise refuse(f"not valid YAML: {error.problem or error.context}", file=mark.name if mark else file,
                      where=f"line {mark.line + 1}" if mark else "", fix="Correct the syntax there") from None
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise refuse(f"not valid YAML: {first}", file=file, fix="Correct the file") from None
-    if problems:
-        raise Refused(problems)
-    if not isinstance(data, dict):
-        raise refuse(f"holds no {kind}", file=file, fix=example)
-    try:
-        return model.model_validate(data), root
-    except ValidationError as error:
-        raise Refused(_problem(e, root, file, known) for e in error.errors(include_url=False)) from None
 
 
 def _events(text: str, file: str, example: str) -> list[Problem]:
     """What YAML allows and these files do not: aliases (they can grow without end) and deep nesting."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(_Named(text, file), Loader=_Loader):
         mark = event.start_mark
         where = f"line {mark.line + 1}" if mark else ""
         if isinstance(event, yaml.AliasEvent):
@@ -111,27 +158,27 @@ def _keys(root: Any, file: str) -> list[Problem]:
     return problems
 
 
-def line_of(root: Any, loc: tuple[Any, ...]) -> tuple[int, tuple[str, ...]]:
-    """Line (from 1) and the keys of the deepest YAML node that a pydantic location names."""
-    node, line, keys = root, root.start_mark.line + 1, []
+def place_of(root: yaml.Node, loc: tuple[Any, ...]) -> tuple[str, int, tuple[str, ...]]:
+    """File, line (from 1) and the keys of the deepest YAML node that a pydantic location names."""
+    node, mark, keys = root, root.start_mark, []
     for part in loc:
         if isinstance(node, yaml.MappingNode):
             found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
             if found is None:
                 continue  # a name of pydantic's own ("int"), or a key that is missing
-            line, node = found[0].start_mark.line + 1, found[1]
+            mark, node = found[0].start_mark, found[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            mark = node.start_mark
         else:
             continue
         keys.append(str(part))
-    return line, tuple(keys)
+    return mark.name, mark.line + 1, tuple(keys)
 
 
-def _problem(error: Any, root: Any, file: str, known: Iterable[str]) -> Problem:
+def _problem(error: Any, root: yaml.Node, known: Iterable[str]) -> Problem:
     loc = error["loc"]
-    line, keys = line_of(root, loc)
+    file, line, keys = place_of(root, loc)
     kind, got = error["type"], error.get("input")
     key = ".".join(keys)
     if kind == "missing":

@@ -6,10 +6,11 @@ import difflib
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any
+
+import yaml
 
 from ..errors import Problem, Refused, refuse
-from ..yaml_file import Part, line_of, parse, read_text
+from ..yaml_file import Part, overlaid, place_of, read_text, tree, validated
 from . import schema
 from .memory import FORMULAS
 from .schema import Profile, describe, entries
@@ -47,22 +48,41 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
     Raises `Refused` with file, line and key of every error.
     """
-    text = profile_text(name_or_path)
-    file = str(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else f"{name_or_path}.yaml"
-    example = "Start from an installed profile; see `neurocompress targets`"
-    found, root = parse(text, file, Profile, "profile", _KNOWN_KEYS, example)
-    problems = _references(found, root, file)
+    root = _tree(name_or_path, ())
+    found = validated(root, Profile, _KNOWN_KEYS)
+    problems = _references(found, root)
     if problems:
         raise Refused(problems)
     return found
 
 
-def _references(profile: Profile, root: Any, file: str) -> list[Problem]:
+def _tree(name_or_path: str | Path, extended_by: tuple[str, ...]) -> yaml.MappingNode:
+    """The YAML nodes of a profile, laid over those of the one that it extends."""
+    text = profile_text(name_or_path)
+    file = str(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else f"{name_or_path}.yaml"
+    root = tree(text, file, "profile", "Start from an installed profile; see `neurocompress targets`")
+    for key, value in root.value:
+        if key.value == "extends":
+            base = value.value if isinstance(value, yaml.ScalarNode) else ""
+            where = f"line {value.start_mark.line + 1}, key 'extends'"
+            if base.endswith((".yaml", ".yml")):
+                base = str(Path(name_or_path).parent / base)
+            elif base not in profile_names():
+                raise refuse(f"'{base}' is no installed profile", where=where, file=file, fix="Name one of "
+                             f"{', '.join(profile_names())}, or a file beside this one (NAME.yaml)")
+            if base in (*extended_by, str(name_or_path)):
+                raise refuse(f"it extends itself: {' → '.join((*extended_by, str(name_or_path), base))}", where=where,
+                             file=file, fix="Name another profile")
+            return overlaid(_tree(base, (*extended_by, str(name_or_path))), root, whole="value")
+    return root
+
+
+def _references(profile: Profile, root: yaml.MappingNode) -> list[Problem]:
     """Names in a profile that must name something: "@key" sources, the memory formula, the default bits."""
     problems: list[Problem] = []
 
     def add(what: str, fix: str, *loc: str) -> None:
-        line, keys = line_of(root, loc)
+        file, line, keys = place_of(root, loc)
         problems.append(Problem(what, f"line {line}, key '{'.'.join(keys)}'", fix, file))
 
     for path, entry in entries(profile):

@@ -205,6 +205,8 @@ def synapse_memory(case: Case) -> Iterator[Finding]:
     """What a core stores fits its synapse memory, by the public formula that the profile names."""
     core = case.profile.core
     available = core.memory_bits
+    if core.synapse_memory is None:
+        return
     if available is None:
         yield Unchecked("NC202", "synapse memory per core", core.synapse_memory.source)
         return

@@ -19,6 +19,7 @@ Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 Reset = Literal["native", "custom", "two compartments"]
+FanInPolicy = Literal["refuse", "prune", "split", "join"]
 
 #: Bits in one unit of memory, for every unit that a profile may use.
 UNIT_BITS = {"bits": 1, "bytes": 8, "KiB": 8192, "64-bit words": 64}
@@ -57,17 +58,30 @@ class MemorySize(Entry[Count]):
 
 
 class Topology(Part):
+    """memory_per_chip: memory that all cores of a chip share. one_layer_per_core: a core holds one layer whole and a
+    layer is never cut; the cores then may differ (see `Core.kernel_words`)."""
+
     cores_per_chip: Entry[Count]
     chips: Entry[Count]
     synapses_per_chip: Entry[Count] | None = None
+    memory_per_chip: MemorySize | None = None
+    one_layer_per_core: Entry[bool] | None = None
+    inputs: Entry[Count] | None = None
+    outputs: Entry[Count] | None = None
     boards: dict[str, Entry[Count]] = Field(default_factory=dict)
 
 
 class Core(Part):
-    """Limits of one core. An absent key is no limit of this chip; a null value is a limit nobody published."""
+    """Limits of one core. An absent key is no limit of this chip; a null value is a limit nobody published.
+
+    fan_in: the most synapses into one neuron, signed weights counted; fan_in_policy: what is done about a neuron with
+    more (refused; pruned to the limit; its sum split over cores; several neurons joined to one).
+    kernel_words, neuron_words, bias_words: of each core, on a chip with one layer on each core. kernel_size_max,
+    strides, pools: convolutions that a core computes. targets_per_layer: layers that one layer can send to.
+    """
 
     neurons: Entry[Count]
-    synapse_memory: MemorySize
+    synapse_memory: MemorySize | None = None
     synapse_memory_reserved: MemorySize | None = None
     memory_per_axon: MemorySize | None = None
     axons_in: Entry[Count] | None = None
@@ -75,14 +89,22 @@ class Core(Part):
     axon_out_entries_same_chip: Entry[Count] | None = None
     axon_out_entries_cross_chip: Entry[Count] | None = None
     fan_in: Entry[Count] | None = None
+    fan_in_policy: Entry[FanInPolicy] | None = None
     fan_out: Entry[Count] | None = None
     delay_slots: Entry[Count] | None = None
+    kernel_words: Entry[list[Count]] | None = None
+    neuron_words: Entry[list[Count]] | None = None
+    bias_words: Entry[list[Count]] | None = None
+    kernel_size_max: Entry[Count] | None = None
+    strides: Entry[list[Count]] | None = None
+    pools: Entry[list[Count]] | None = None
+    targets_per_layer: Entry[Count] | None = None
 
     @property
     def memory_bits(self) -> int | None:
-        """Bits that a core has for what it stores, or None when unknown."""
+        """Bits that a core has for what it stores, or None when unknown or when there is no such limit."""
         reserved = self.synapse_memory_reserved
-        total = self.synapse_memory.bits
+        total = self.synapse_memory.bits if self.synapse_memory else None
         return None if total is None else total - ((reserved.bits or 0) if reserved else 0)
 
 
@@ -96,15 +118,21 @@ class Storage(Part):
 
 class Weights(Part):
     """magnitude_bits: a weight stored in `bits` is a multiple of 2^(magnitude_bits - bits), shifted once more by
-    mixed_sign_bits when both signs share a connection."""
+    mixed_sign_bits when both signs share a connection.
+
+    scale: what a weight of one step may be worth: a power of two for each connection, a power of two for each output
+    channel, or a free number for each population. mixed_range: the integers of mixed weights in b bits:
+    "twos-complement" (-2^(b-1) to 2^(b-1) - 1, the default), "symmetric" (without the lowest of these), or "beside"
+    (the sign is stored beside b bits of magnitude: -(2^b - 1) to 2^b - 1)."""
 
     bits: Entry[list[Annotated[int, Field(ge=1, le=64)]]]
     default_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
     magnitude_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
     mixed_sign_bits: Entry[Count]
     signs: Entry[list[Literal["mixed", "excitatory", "inhibitory"]]]
-    scale: Entry[Literal["per-connection", "per-channel"]]
-    exponent: Entry[Annotated[list[int], Field(min_length=2, max_length=2)]]
+    scale: Entry[Literal["per-connection", "per-channel", "per-population"]]
+    mixed_range: Entry[Literal["twos-complement", "symmetric", "beside"]] | None = None
+    exponent: Entry[Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
 
 
 class Neurons(Part):
@@ -139,8 +167,12 @@ class Energy(Part):
 
 
 class Profile(Part):
-    """A chip. Made by `neurocompress.chip.profile.load_profile`, which names file, line and key of every error."""
+    """A chip. Made by `neurocompress.chip.profile.load_profile`, which names file, line and key of every error.
 
+    extends: the profile that this one changes: an installed one by name, or a file beside it (NAME.yaml).
+    """
+
+    extends: Text | None = None
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
     title: Text
     vendor: Text
@@ -193,7 +225,8 @@ class Profile(Part):
     @property
     def arithmetic(self) -> Arithmetic:
         """The number formats of its neurons. Raises `Refused` when they are not (all) public."""
-        formats, exponent, delay = self.formats, self.weights.exponent.value, self.neurons.delay_max.value
+        formats, delay = self.formats, self.neurons.delay_max.value
+        exponent = self.weights.exponent.value if self.weights.exponent else None
         values = {} if formats is None else {name: getattr(formats, name).value for name in Formats.model_fields}
         unknown = [name for name, value in values.items() if value is None]
         if formats is None or unknown or exponent is None or delay is None:

@@ -155,7 +155,7 @@ _EXAMPLE = "A recipe holds keys such as method, bits, sparsity, layers; see docs
 
 def load_recipe(path: str | Path) -> Recipe:
     """A recipe from a YAML file. Raises `Refused` with file, line and key of every error."""
-    return parse(read_text(path, "recipe"), str(path), Recipe, "recipe", _KEYS, _EXAMPLE)[0]
+    return parse(read_text(path, "recipe"), str(path), Recipe, "recipe", _KEYS, _EXAMPLE)
 
 
 def recipe_of(base: Recipe | None = None, **flags: Any) -> Recipe:
