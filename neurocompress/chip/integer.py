@@ -1,7 +1,7 @@
 """A network in a chip's number formats: what a back end writes and the emulator runs.
 
 The arithmetic of one neuron and step, all integers (a is the sum of what its synapses deliver):
-    u <- toward_zero(u (2^d - du - 1) / 2^d) + (a << activation_shift),      wrapped once to state_bits
+    u <- toward_zero(u (2^d - du - 1) / 2^d) + (a << activation_shift),      wrapped once to state_bits, or clipped
     v <- toward_zero(v (2^d - dv) / 2^d) + u + bias,                         clipped to state_bits
     n  = spikes: v > vth << threshold_shift (or >=), then v resets
 with d = decay_bits. A synapse delivers (sum of weight * spikes) << exponent one step after the spike
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,8 @@ Ints = np.ndarray  # integer arrays that broadcast to a population's shape
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Number formats of a chip's neurons, as its profile gives them."""
+    """Number formats of a chip's neurons, as its profile gives them. u_wraps: else it is clipped as v is. assumed:
+    sentences on what is not public."""
 
     state_bits: int = 24
     decay_bits: int = 12
@@ -39,7 +40,9 @@ class Arithmetic:
     weight_exponent_min: int = -7
     weight_exponent_max: int = 7
     delay_max: int = 63
+    u_wraps: bool = True
     source: str = ""
+    assumed: tuple[str, ...] = ()
 
     @property
     def state_max(self) -> int:
@@ -116,20 +119,37 @@ class Population:
     latency: int = 1
 
 
+P = TypeVar("P", bound="Neurons")
+A = TypeVar("A")
+
+
+class Neurons(Protocol):
+    """What every population of a chip has."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def latency(self) -> int: ...
+    @property
+    def spiking(self) -> bool: ...
+
+
 @dataclass(frozen=True, eq=False)
-class IntegerNetwork:
+class ChipNetwork(Generic[P, A]):
     """populations in order of computation; the input is not among them. notes: named approximations."""
 
     input: str
     input_shape: Shape
     output: str
-    populations: tuple[Population, ...]
+    populations: tuple[P, ...]
     synapses: tuple[Synapses, ...]
-    arithmetic: Arithmetic
+    arithmetic: A
     notes: tuple[str, ...] = ()
     input_message_bits: int = 0
 
-    def population(self, name: str) -> Population:
+    def population(self, name: str) -> P:
         return next(p for p in self.populations if p.name == name)
 
     @cached_property
@@ -141,3 +161,8 @@ class IntegerNetwork:
         """Steps by which a spike arrives late when every population's clock starts at its own latency."""
         behind = {p.name: p.latency for p in self.populations} | {self.input: 0}
         return behind[synapses.source] + 1 + synapses.extra_delay - behind[synapses.target]
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerNetwork(ChipNetwork[Population, Arithmetic]):
+    """Everything in integers."""

@@ -6,55 +6,19 @@ A number that is not public is null with confidence "unknown"; a check against i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ..errors import refuse
 from ..yaml_file import Part
-from .integer import Arithmetic
+from .entry import Amount, Count, Entry, MemorySize, Text
+from .formats import AnalogFormats, ChipArithmetic, FloatStateFormats, Formats, IntegerFormats, arithmetic_of
 
-T = TypeVar("T")
-Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
+__all__ = ["AnalogFormats", "Entry", "FloatStateFormats", "IntegerFormats", "Profile", "describe", "entries"]
+
 Reset = Literal["native", "custom", "two compartments"]
 FanInPolicy = Literal["refuse", "prune", "split", "join"]
-
-#: Bits in one unit of memory, for every unit that a profile may use.
-UNIT_BITS = {"bits": 1, "bytes": 8, "KiB": 8192, "64-bit words": 64}
-
-
-class Entry(Part, Generic[T]):
-    """One fact. wall: more cores do not relieve it; budget: they do; advice: nothing is checked against it.
-
-    value: None when no public figure exists. source: where it was seen; "@key" stands for an entry of `sources`.
-    confidence: "documented" by the makers or in their code, "quoted" by a third party, "derived" from other
-    figures, "unknown".
-    """
-
-    value: T | None
-    unit: Text | None = None
-    source: Text
-    confidence: Literal["documented", "quoted", "derived", "unknown"]
-    kind: Literal["wall", "budget", "advice"]
-    note: Text | None = None
-
-    @model_validator(mode="after")
-    def _unknown_has_no_value(self) -> Entry[T]:
-        if (self.value is None) != (self.confidence == "unknown"):
-            raise ValueError("value is null exactly when confidence is unknown")
-        return self
-
-
-class MemorySize(Entry[Count]):
-    """An amount of memory; its unit says how many bits one is."""
-
-    unit: Literal["bits", "bytes", "KiB", "64-bit words"]
-
-    @property
-    def bits(self) -> int | None:
-        return None if self.value is None else self.value * UNIT_BITS[self.unit]
 
 
 class Topology(Part):
@@ -142,18 +106,6 @@ class Neurons(Part):
     delay_max: Entry[Count]
 
 
-class Formats(Part):
-    """Number formats of digital neurons; the field names are those of `neurocompress.chip.integer.Arithmetic`."""
-
-    state_bits: Entry[Count]
-    decay_bits: Entry[Count]
-    activation_shift: Entry[Count]
-    threshold_bits: Entry[Count]
-    threshold_shift: Entry[Count]
-    bias_mantissa_bits: Entry[Count]
-    bias_exponent_max: Entry[Count]
-
-
 class Energy(Part):
     """Energy of one event, with the conditions under which it was measured."""
 
@@ -223,17 +175,13 @@ class Profile(Part):
         return low, (0 if sign == "inhibitory" else top - step), step
 
     @property
-    def arithmetic(self) -> Arithmetic:
-        """The number formats of its neurons. Raises `Refused` when they are not (all) public."""
-        formats, delay = self.formats, self.neurons.delay_max.value
-        exponent = self.weights.exponent.value if self.weights.exponent else None
-        values = {} if formats is None else {name: getattr(formats, name).value for name in Formats.model_fields}
-        unknown = [name for name, value in values.items() if value is None]
-        if formats is None or unknown or exponent is None or delay is None:
-            raise refuse(f"the arithmetic of {self.title} is not public", where=", ".join(unknown) or "arithmetic",
+    def arithmetic(self) -> ChipArithmetic:
+        """What its neurons compute with. Raises `Refused` when that is not (all) public."""
+        if self.formats is None:
+            raise refuse(f"the arithmetic of {self.title} is not public", where="arithmetic",
                          fix="Emulate another target, or complete a profile of your own")
-        return Arithmetic(**values, weight_exponent_min=exponent[0], weight_exponent_max=exponent[1],
-                          delay_max=delay, source=self.expand(formats.state_bits.source))
+        exponent = self.weights.exponent.value if self.weights.exponent else None
+        return arithmetic_of(self.formats, exponent, self.neurons.delay_max.value, self.expand)
 
     def expand(self, source: str) -> str:
         """A source with every "@key" written out."""

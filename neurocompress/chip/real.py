@@ -1,0 +1,79 @@
+"""A network of stored integer weights whose neurons keep real numbers: in software as float32, or in analog circuits.
+
+The arithmetic of one neuron and step (a is the sum of what its synapses deliver, in stored weights):
+    u <- alpha u + a                    without a synapse u = a
+    v <- beta v + u + leak
+    n  = spikes: v > v_threshold (or >=), then v resets
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..network.conventions import Conventions
+from ..network.discrete import Step
+from ..network.nodes import Array, Shape
+from .integer import ChipNetwork
+
+
+@dataclass(frozen=True)
+class FloatState:
+    """States in float32. delay_max: steps a spike can wait. assumed: sentences on what is not public."""
+
+    delay_max: int
+    source: str = ""
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Analog:
+    """Circuits in continuous time, each a little different.
+
+    acceleration: seconds of the model in one second of the chip. tau_mem, tau_syn: shortest and longest time constants
+    in seconds of the chip; refractory: shortest pause after a spike, likewise.
+    spread_*: standard deviation of the fixed pattern, relative to the value, after the chip's own calibration.
+    """
+
+    acceleration: float
+    tau_mem: tuple[float, float]
+    tau_syn: tuple[float, float]
+    refractory: float
+    spread_weight: float
+    spread_synapse: float
+    spread_threshold: float
+    spread_tau_mem: float
+    spread_tau_syn: float
+    source: str = ""
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def delay_max(self) -> int:
+        """No spike can wait."""
+        return 0
+
+
+@dataclass(frozen=True, eq=False)
+class RealPopulation:
+    """Neurons with real states, counted in stored weights: one weight of 1 moves v by 1.
+
+    step: coefficients as in `network.discrete.Step`, gains 1, that broadcast to `shape`; v_threshold None for a readout
+    that never spikes, whose potential times `unit` is in the model's units. v_init: v before the first step of a
+    sample. conventions: reset, fire, spikes per step, floor and two-phase reset are read. latency: steps behind input.
+    """
+
+    name: str
+    shape: Shape
+    step: Step
+    conventions: Conventions
+    v_init: Array
+    unit: float = 1.0
+    latency: int = 1
+
+    @property
+    def spiking(self) -> bool:
+        return self.step.v_threshold is not None
+
+
+@dataclass(frozen=True, eq=False)
+class RealNetwork(ChipNetwork[RealPopulation, FloatState | Analog]):
+    """Weights are integers as the chip stores them (of one virtual analog chip: the numbers they turn out to be)."""
