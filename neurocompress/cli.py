@@ -7,6 +7,7 @@ torch and rich are imported only where a verb needs them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -35,7 +36,21 @@ def option(*names: str, **more: Any) -> Callable[[Any], Any]:
     return click.option(*names, **more)
 
 
-TARGET = option("--target", required=True, metavar="NAME", help="Chip (see `neurocompress targets`) or a profile.yaml.")
+def for_chip(verb: Callable[..., int]) -> Any:
+    """--target NAME or --profile FILE: the verb gets the one that is given as `target`."""
+
+    @option("--target", metavar="NAME", help="Chip; `neurocompress targets` lists them.")
+    @option("--profile", metavar="FILE.yaml", help="Chip of your own, instead of --target.")
+    @functools.wraps(verb)
+    def chosen(*arguments: Any, target: str | None, profile: str | None, **more: Any) -> int:
+        if (target is None) == (profile is None):
+            raise Refused(Problem("both --target and --profile are given" if target else "no chip is given",
+                                  fix="Give --target NAME (see `neurocompress targets`) or --profile FILE.yaml"))
+        return verb(*arguments, target=target or Path(profile or ""), **more)
+
+    return chosen
+
+
 DATA = option("--data", type=click.Path(path_type=Path), metavar="FILE", help=".npz with `spikes` (and `labels`).")
 BITS = option("--bits", type=int, metavar="N", help="Stored bits per weight; the chip's default without it.")
 SPARSITY = option("--sparsity", type=float, metavar="S", help="Share of weights to set to zero, 0 to 1.")
@@ -48,7 +63,7 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 
 @cli.command()
 @MODEL
-@TARGET
+@for_chip
 @DATA
 @option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the bundle [default: MODEL-TARGET].")
 @option("--method", default=None, metavar="M", help="sbc, gptq or rtn [default: sbc].")
@@ -59,7 +74,7 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @RESET
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @JSON
-def deploy(model: Path, target: str, data: Path | None, out: Path | None, method: str | None, bits: int | None,
+def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None, bits: int | None,
            sparsity: float | None, preset: str | None, dt: float | None, reset: str | None, seed: int,
            as_json: bool) -> int:
     """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
@@ -132,11 +147,11 @@ def byte_count(name: str, text: str | None) -> int | None:
 
 @cli.command()
 @MODEL
-@TARGET
+@for_chip
 @BITS
 @SPARSITY
 @JSON
-def check(model: Path, target: str, bits: int | None, sparsity: float | None, as_json: bool) -> int:
+def check(model: Path, target: str | Path, bits: int | None, sparsity: float | None, as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
     from .verbs import check as run
 
@@ -246,6 +261,23 @@ def targets(name: str | None, as_json: bool) -> int:
         from .report import tables
 
         tables.target(profile)
+    return DONE
+
+
+@cli.command()
+@click.argument("code", required=False)
+@JSON
+def rules(code: str | None, as_json: bool) -> int:
+    """What `check` holds a network against: every rule, or the one with this CODE."""
+    from .chip.rules import explain
+
+    rows = explain(code)
+    if as_json:
+        emit("rules", {"rules": rows})
+    else:
+        from .report import tables
+
+        tables.rules(rows)
     return DONE
 
 

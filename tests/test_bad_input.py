@@ -258,7 +258,7 @@ def test_bad_options_of_the_other_verbs_are_refused(data: Path, bundle: Path, tm
     for arguments, sentence in (
         (["check", DIGITS, *TO, "--bits", 99], "bits is 99"),
         (["check", DIGITS, *TO, "--sparsity", "nan"], "sparsity is nan"),
-        (["check", DIGITS], "Missing option '--target'"),
+        (["check", DIGITS], "no chip is given. Give --target NAME"),
         (["simulate", DIGITS], "Missing option '--data'"),
         (["simulate", DIGITS, "--data", data, "--engine", "foo"], "'foo' is not one of"),
         (["simulate", DIGITS, "--data", data, "--engine", "lava"], "this is no bundle"),

@@ -33,7 +33,7 @@ def profile_names() -> tuple[str, ...]:
 def profile_text(name_or_path: str | Path) -> str:
     """The YAML text of an installed profile (by name) or of a file (by path). Raises `Refused`."""
     name = str(name_or_path)
-    if isinstance(name_or_path, Path) or name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name:
+    if _is_file(name_or_path):
         return read_text(name, "profile")
     known = profile_names()
     if name not in known:
@@ -41,6 +41,11 @@ def profile_text(name_or_path: str | Path) -> str:
         raise refuse(f"unknown target '{name}'", fix=(f"Did you mean '{close[0]}'? " if close else "")
                      + f"Known targets: {', '.join(known)}; or give the path of a profile (.yaml)")
     return (resources.files("neurocompress.profiles") / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _is_file(name_or_path: str | Path) -> bool:
+    name = str(name_or_path)
+    return isinstance(name_or_path, Path) or name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
@@ -59,7 +64,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
 def _tree(name_or_path: str | Path, extended_by: tuple[str, ...]) -> yaml.MappingNode:
     """The YAML nodes of a profile, laid over those of the one that it extends."""
     text = profile_text(name_or_path)
-    file = str(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else f"{name_or_path}.yaml"
+    file = str(name_or_path) if _is_file(name_or_path) else f"{name_or_path}.yaml"
     root = tree(text, file, "profile", "Start from an installed profile; see `neurocompress targets`")
     for key, value in root.value:
         if key.value == "extends":

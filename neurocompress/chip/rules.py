@@ -5,10 +5,12 @@ Every rule has a code, names the profile field it rests on, and reports every br
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import refuse
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron, Pool
@@ -95,6 +97,19 @@ def rule(code: str, profile_field: str, *relief: str) -> Callable[[Check], Check
         return check
 
     return register
+
+
+def explain(code: str | None = None) -> list[dict[str, Any]]:
+    """One row for each rule (for the one with this code): code, text, field of the profile, what can relieve it.
+
+    Raises `Refused` for a code that no rule has.
+    """
+    if code is not None and code.upper() not in RULES:
+        close = difflib.get_close_matches(code.upper(), RULES, 1)
+        raise refuse(f"there is no rule '{code}'", fix=(f"Did you mean {close[0]}? " if close else "")
+                     + "`neurocompress rules` lists them")
+    return [{"code": r.code, "text": r.text, "field": r.field, "relief": list(r.relief)}
+            for r in (RULES[c] for c in sorted(RULES)) if code is None or r.code == code.upper()]
 
 
 def findings(case: Case) -> list[Finding]:

@@ -216,6 +216,12 @@ def target_list(rows: list[dict[str, Any]]) -> None:
           [(r["name"], r["title"], r["vendor"], str(r["year"]), ", ".join(r["emits"])) for r in rows], left=5)
 
 
+def rules(rows: list[dict[str, Any]]) -> None:
+    """What `check` holds a network against."""
+    table(console(), "Rules of fitting", ("code", "rule", "limit of the profile", "relieved by"),
+          [(r["code"], r["text"], r["field"], ", ".join(r["relief"]) or "–") for r in rows], left=4)
+
+
 def target(profile: Profile) -> None:
     """One chip's limits, each with its source; sources that several share are written out below."""
     out = console()
