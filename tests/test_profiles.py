@@ -47,6 +47,12 @@ def test_weight_ranges_are_those_of_the_chip() -> None:
     assert profile.weight_range(1, "excitatory") == (0, 128, 128)
     with pytest.raises(Refused, match="9 bits"):
         profile.weight_range(9, "mixed")
+    assert load_profile("brainscales2").weight_range(6, "mixed") == (-63, 63, 1)
+    assert load_profile("brainscales2").weight_range(6, "inhibitory") == (-63, 0, 1)
+    assert load_profile("spinnaker2").weight_range(8, "mixed") == (-127, 127, 1)
+    assert load_profile("spinnaker2-16bit").weight_range(16, "mixed") == (-32767, 32767, 1)
+    assert load_profile("tianjic").weight_range(8, "mixed") == (-128, 127, 1)
+    assert load_profile("spinnaker1").weight_range(16, "mixed") == (-65535, 65535, 1)
 
 
 def test_no_code_knows_a_chip_by_name() -> None:

@@ -17,6 +17,9 @@ Formula = Callable[..., tuple[Ints, Ints]]
 
 WORD = 64  # bits
 HEADER = 10  # bits that begin a block: 4 name its format, 6 count its synapses
+ROW_HEADER = 3  # words of 32 bit that begin a row of SpiNNaker 1
+SOURCE_WORD = 32  # bits assumed for each source of SpiNNaker 2
+CROSSBAR_COLUMNS = 256  # neurons that an axon of TrueNorth passes
 
 
 def _ceil_div(a: Ints, b: int) -> Ints:
@@ -83,15 +86,80 @@ def weight_and_index_bits(
     return dense, np.asarray(nonzero, dtype=np.int64) * (each + index_bits(neurons))
 
 
+def synapse_words(
+    runs: ArrayLike, length: ArrayLike, nonzero: ArrayLike, neurons: ArrayLike, bits: int, delay_bits: int
+) -> tuple[Ints, Ints]:
+    """SpiNNaker 2, an estimate: its encoding is not public. One word of 32 bit for each source (where its list is, how
+    long it is); then every synapse that is not zero in a word of 16, 32 or 64 bit with its delay and index, or every
+    weight of the list in whole bytes with its delay (zeros included, no index)."""
+    n, index = np.asarray(nonzero, dtype=np.int64), index_bits(neurons)
+    word = np.maximum(16, 1 << index_bits(bits + index + delay_bits))
+    dense = np.asarray(runs, dtype=np.int64) * np.asarray(length, dtype=np.int64) * 8 * -(-(bits + delay_bits) // 8)
+    return dense + SOURCE_WORD, n * word + SOURCE_WORD
+
+
+def spynnaker_rows(
+    runs: ArrayLike, length: ArrayLike, nonzero: ArrayLike, neurons: ArrayLike, bits: int, delay_bits: int
+) -> tuple[Ints, Ints]:
+    """SpiNNaker 1: a row of one word of 32 bit for each synapse that is not zero, and three words before them. A
+    matrix has rows of one length and more of them than sources: see `spynnaker_matrix_bytes`.
+
+    Source: sPyNNaker 7.4.1 synapse_io.py (header of 3 words), synapse_dynamics_static.py (one word per synapse).
+    """
+    row = 32 * (np.asarray(nonzero, dtype=np.int64) + ROW_HEADER)
+    return row, row
+
+
+def spynnaker_matrix_bytes(sources: int, longest: ArrayLike, per_core: int, start: ArrayLike = 8) -> Ints:
+    """Where the block of synapses of a SpiNNaker 1 core ends once one more matrix is in it, in bytes.
+
+    sources: neurons that the matrix comes from, in cores of at most `per_core`; the last one is not trimmed. longest:
+    synapses of its longest row; no matrix where it is 0. start: where the block ends before; 8 when it is empty.
+    Every core's rows begin at a multiple of 16 bytes: 256 onto 256 take 265,232 bytes.
+    Source: sPyNNaker 7.4.1 population_vertex.py get_synapses_size, master_pop_table.py get_next_allowed_address.
+    """
+    longest, end = np.asarray(longest, dtype=np.int64), np.asarray(start, dtype=np.int64)
+    rows = min(sources, per_core)
+    for _ in range(-(-sources // rows) if rows else 0):
+        end = np.where(longest > 0, 16 * _ceil_div(end, 16) + rows * 4 * (longest + ROW_HEADER), end)
+    return end
+
+
+def signed_pairs(
+    runs: ArrayLike, length: ArrayLike, nonzero: ArrayLike, neurons: ArrayLike, bits: int, delay_bits: int
+) -> tuple[Ints, Ints]:
+    """BrainScaleS-2: two cells for each synapse that is not zero, one in an exciting row, one in an inhibiting row.
+
+    Source: electronicvisions/hxtorch @3bfc7aadf33d perceptron/constants.h; grenade @6ac13f3ad4ae.
+    """
+    cells = 2 * bits * np.asarray(nonzero, dtype=np.int64)
+    return cells, cells
+
+
+def crossbar_rows(
+    runs: ArrayLike, length: ArrayLike, nonzero: ArrayLike, neurons: ArrayLike, bits: int, delay_bits: int
+) -> tuple[Ints, Ints]:
+    """TrueNorth: a row of 256 bits for each axon, whatever is in it.
+
+    Source: Merolla et al., Science 345:668, 2014, as quoted in mimarsinan @322ed19.
+    """
+    row = np.where(np.asarray(nonzero, dtype=np.int64) > 0, CROSSBAR_COLUMNS, 0)
+    return row, row
+
+
 #: Formulas that a profile may name. Each takes, for lists of synapses (arrays that broadcast): the runs of a list
 #: and the length of one run when stored dense, the weights that are not zero, the neurons of the core, the stored
 #: bits of a weight, the bits of a delay (0 without); and gives the bits of each list stored dense and stored sparse.
 FORMULAS: dict[str, Formula] = {
     "nxtf-and-nengo-loihi": nxtf_and_nengo_loihi,
     "weight-and-index-bits": weight_and_index_bits,
+    "synapse-words": synapse_words,
+    "spynnaker-rows": spynnaker_rows,
+    "signed-pairs": signed_pairs,
+    "crossbar-rows": crossbar_rows,
 }
 #: Formulas that rest on no public encoding: what they say is an estimate.
-ESTIMATES = frozenset({"weight-and-index-bits"})
+ESTIMATES = frozenset({"weight-and-index-bits", "synapse-words"})
 
 
 def stored_bits(bits: int, allowed: list[int]) -> int:

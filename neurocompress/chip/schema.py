@@ -23,14 +23,18 @@ FanInPolicy = Literal["refuse", "prune", "split", "join"]
 
 class Topology(Part):
     """memory_per_chip: memory that all cores of a chip share. one_layer_per_core: a core holds one layer whole and a
-    layer is never cut; the cores then may differ (see `Core.kernel_words`)."""
+    layer is never cut; the cores then may differ (see `Core.kernel_words`). inputs, outputs: channels into and out of
+    a chip; hidden: neurons that are no output; input_side_max: height and width of an image."""
 
     cores_per_chip: Entry[Count]
     chips: Entry[Count]
     synapses_per_chip: Entry[Count] | None = None
     memory_per_chip: MemorySize | None = None
     one_layer_per_core: Entry[bool] | None = None
+    layers_share_cores: Entry[bool] | None = None
     inputs: Entry[Count] | None = None
+    input_side_max: Entry[Count] | None = None
+    hidden: Entry[Count] | None = None
     outputs: Entry[Count] | None = None
     boards: dict[str, Entry[Count]] = Field(default_factory=dict)
 
@@ -40,8 +44,10 @@ class Core(Part):
 
     fan_in: the most synapses into one neuron, signed weights counted; fan_in_policy: what is done about a neuron with
     more (refused; pruned to the limit; its sum split over cores; several neurons joined to one).
-    kernel_words, neuron_words, bias_words: of each core, on a chip with one layer on each core. kernel_size_max,
-    strides, pools: convolutions that a core computes. targets_per_layer: layers that one layer can send to.
+    kernel_words, neuron_words, bias_words: of each core, on a chip with one layer on each core. channels_max,
+    kernel_size_max, strides, padding_max, pools: convolutions that a core computes; map_side_max: height and width of
+    what it puts out. targets_per_layer: layers that one layer can send to. axon_types: types of axon on a crossbar of
+    one bit, each of which is one weight of every neuron. destinations: axons that one neuron can send to.
     """
 
     neurons: Entry[Count]
@@ -59,10 +65,15 @@ class Core(Part):
     kernel_words: Entry[list[Count]] | None = None
     neuron_words: Entry[list[Count]] | None = None
     bias_words: Entry[list[Count]] | None = None
+    channels_max: Entry[Count] | None = None
     kernel_size_max: Entry[Count] | None = None
     strides: Entry[list[Count]] | None = None
+    padding_max: Entry[Count] | None = None
     pools: Entry[list[Count]] | None = None
+    map_side_max: Entry[Count] | None = None
     targets_per_layer: Entry[Count] | None = None
+    axon_types: Entry[Count] | None = None
+    destinations: Entry[Count] | None = None
 
     @property
     def memory_bits(self) -> int | None:
@@ -160,7 +171,8 @@ class Profile(Part):
     def weight_range(self, bits: int, sign: str) -> tuple[int, int, int]:
         """(lowest, highest, step) of the integers that `bits` stored bits hold for sign mixed, excitatory, inhibitory.
 
-        8 bit mixed on a chip with 8 magnitude bits: (-256, 254, 2).
+        8 bit mixed on a chip with 8 magnitude bits and 1 mixed sign bit: (-256, 254, 2); 6 bit mixed with the sign
+        beside 6 magnitude bits: (-63, 63, 1).
         """
         magnitude, mixed = self.weights.magnitude_bits.value, self.weights.mixed_sign_bits.value
         if magnitude is None or mixed is None:
@@ -169,9 +181,11 @@ class Profile(Part):
         if bits > magnitude:
             raise refuse(f"{bits} bits per weight are more than the {magnitude} that {self.title} stores",
                          where="weights.magnitude_bits", fix=f"Use at most {magnitude} bits")
+        form = self.weights.mixed_range.value if self.weights.mixed_range else "twos-complement"
+        inside = sign == "mixed" and form != "beside"  # the sign is one of the bits
         step = 1 << (magnitude - bits + (mixed if sign == "mixed" else 0))
-        top = 1 << (magnitude - 1 + mixed if sign == "mixed" else magnitude)
-        low = {"mixed": -top, "excitatory": 0, "inhibitory": step - top}[sign]
+        top = 1 << (magnitude - 1 + mixed if inside else magnitude)
+        low = 0 if sign == "excitatory" else -top if inside and form == "twos-complement" else step - top
         return low, (0 if sign == "inhibitory" else top - step), step
 
     @property
