@@ -131,7 +131,7 @@ def test_what_a_convolution_needs_equals_a_count_of_its_matrix(
     fit = check_fit(network, profile, connections=(found,))
     (row,) = fit.rows
     assert row.synapses == found.matrix().nnz
-    assert row.fan_in == np.bincount(target).max()
+    assert row.fan_in == np.bincount(target[weight.ravel()[tap] != 0], minlength=1).max()
     (layer,) = plan_of(network, profile).placement.layers
     numbers = np.arange(row.neurons).reshape(row.shape)
     place = np.zeros(row.neurons, dtype=int)
@@ -258,9 +258,8 @@ def test_what_fits_is_placed_without_breaking_a_limit(
     layers += [[Linear(weights(b, a))] for a, b in pairwise(sizes)]
     network = chain(shape, *layers)
     profile = load_profile(target)
-    plan = plan_of(network, profile, bits, sparsity)
     fit = check_fit(network, profile, bits, sparsity)
-    core = profile.core
+    plan, core = fit.plan, profile.core
     total_in, total_out = 0, 0
     for layer in plan.placement.layers:
         assert int(layer.neurons.sum()) == int(np.prod(network.shapes[layer.name]))

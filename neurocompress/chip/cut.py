@@ -49,8 +49,10 @@ class Limits:
     @staticmethod
     def of(profile: Profile) -> Limits:
         core = profile.core
+        known = profile.memory.formula.value is not None
         return Limits(
-            core.neurons.value, core.memory_bits, core.memory_per_axon.bits if core.memory_per_axon else None,
+            core.neurons.value, core.memory_bits if known else None,
+            core.memory_per_axon.bits if core.memory_per_axon else None,
             *(entry.value if entry else None for entry in (core.axons_in, core.axons_out, core.delay_slots)),
         )
 
@@ -69,7 +71,8 @@ class Cutter:
         self.grid: Shape = kernels[0] if kernels else (int(np.prod(shape)),)
         self.incoming = tuple(replace(i, fan=recast(i.fan, self.grid)) for i in incoming)
         self.per_neuron, self.neuron_bits, self.delay_bits = per_neuron, neuron_bits, delay_bits
-        self.fan_in = sum(i.fan.fan_in() for i in self.incoming)
+        self.fan_in = int(sum((i.fan.fan_in() for i in self.incoming), np.zeros(1, dtype=np.int64)).max())
+        self.sources = sum(i.fan.sources() for i in self.incoming)
         self.axons_out = limits.axons_out
         self.limits = self._reachable(limits)
 
@@ -77,17 +80,18 @@ class Cutter:
         """The limits that pieces of a single neuron keep; cutting on for the others would help nobody."""
         alone = max((int(min(f.max() for f in i.form.formula(1, 1, 1, 1, i.form.bits, i.form.delay_bits)))
                      for i in self.incoming), default=0)
-        takes = {"compartments": self.per_neuron, "memory": self.fan_in * alone + self.neuron_bits, "longest": alone,
-                 "axons_in": self.fan_in, "delay_slots": self.per_neuron << self.delay_bits}
+        takes = {"compartments": self.per_neuron, "memory": self.sources * alone + self.neuron_bits, "longest": alone,
+                 "axons_in": self.sources, "delay_slots": self.per_neuron << self.delay_bits}
         beyond: dict[str, None] = {
             name: None for name, least in takes.items()
             if getattr(limits, name) is not None and getattr(limits, name) < least
         }
         return replace(limits, **beyond)
 
-    def loads(self, cut: Cut, leaving: Ints | None) -> dict[str, Ints]:
-        """Every resource of every piece. leaving: (neurons,) out entries of each neuron, when known."""
-        return {**self._neurons(cut, leaving), **self._synapses(cut)}
+    def loads(self, cut: Cut, leaving: Ints | None, told_apart: int = 1) -> dict[str, Ints]:
+        """Every resource of every piece. leaving: (neurons,) out entries of each neuron, when known. told_apart: at
+        least so many neurons of a core have numbers."""
+        return {**self._neurons(cut, leaving), **self._synapses(cut, told_apart=told_apart)}
 
     def _neurons(self, cut: Cut, leaving: Ints | None) -> dict[str, Ints]:
         neurons = sizes(cut)
@@ -97,9 +101,9 @@ class Cutter:
             "axons_out": np.zeros_like(neurons) if leaving is None else per_piece(leaving, self.grid, cut),
         }
 
-    def _synapses(self, cut: Cut, every: int = 1) -> dict[str, Ints]:
+    def _synapses(self, cut: Cut, every: int = 1, told_apart: int = 1) -> dict[str, Ints]:
         neurons = sizes(cut)[::every]
-        found = [i.fan.load(cut, i.form, every) for i in self.incoming]
+        found = [i.fan.load(cut, replace(i.form, neurons=told_apart), every) for i in self.incoming]
         zero = np.zeros_like(neurons)
         return {
             "axons_in": sum((f.axons for f in found), zero), "synapses": sum((f.synapses for f in found), zero),

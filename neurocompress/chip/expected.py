@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..network.connections import Connection
-
-if TYPE_CHECKING:
-    pass
 
 
 def pruned(connection: Connection, sparsity: float) -> Connection:
@@ -36,3 +32,27 @@ def pruned(connection: Connection, sparsity: float) -> Connection:
 
         kept = sparse.csr_array((kept, weight.indices, weight.indptr), shape=weight.shape)
     return replace(connection, weight=kept)
+
+
+def limited(connection: Connection, fan_in: int) -> Connection:
+    """The connection with at most `fan_in` weights that are not zero in each row (neuron, or channel of a kernel), the
+    largest magnitudes; of equal ones the first stay."""
+    from scipy import sparse
+
+    weight = connection.weight
+    if isinstance(weight, np.ndarray):
+        rows = weight.reshape(len(weight), -1)
+        if not connection.trained or np.count_nonzero(rows, axis=1).max(initial=0) <= fan_in:
+            return connection
+        order = np.argsort(-np.abs(rows), axis=1, kind="stable")[:, :fan_in]
+        kept = np.zeros_like(rows)
+        np.put_along_axis(kept, order, np.take_along_axis(rows, order, axis=1), axis=1)
+        return replace(connection, weight=kept.reshape(weight.shape))
+    if not connection.trained or np.diff(weight.indptr).max(initial=0) <= fan_in:
+        return connection
+    row = np.repeat(np.arange(weight.shape[0]), np.diff(weight.indptr))
+    order = np.lexsort((np.arange(weight.nnz), -np.abs(weight.data), row))
+    rank = np.empty(weight.nnz, dtype=np.int64)
+    rank[order] = np.arange(weight.nnz) - weight.indptr[row[order]]
+    values = np.where(rank < fan_in, weight.data, weight.data.dtype.type(0))
+    return replace(connection, weight=sparse.csr_array((values, weight.indices, weight.indptr), shape=weight.shape))

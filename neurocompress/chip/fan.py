@@ -35,20 +35,22 @@ class Load:
 
 @dataclass(frozen=True)
 class Format:
-    """How synapses are stored: a formula of chip/memory.py at a width; shared: a kernel's lists are stored once."""
+    """How synapses are stored: a formula of chip/memory.py at a width; shared: a kernel's lists are stored once.
+    neurons: at least so many must be told apart, for a core that other layers share."""
 
     formula: Formula
     bits: int
     delay_bits: int = 0
     shared: bool = True
+    neurons: int = 1
 
 
 class Fan(Protocol):
     """Counts of one connection. grid: the shape in which its targets may be cut.
 
     load: per piece (of every nth piece); axons: a lower bound per piece that costs nothing;
-    reach: (sources,) pieces that each source has synapses in;
-    fan_in: synapses of the neuron that has most; fan_out: (sources,);
+    reach: (sources,) pieces that each source has synapses in; touched: per piece, (sources,) whether it has;
+    fan_in: (targets,) synapses that are not zero; sources: the most axons that end in one neuron; fan_out: (sources,);
     stored_weights: the fewest that must be stored, zeros left out.
     """
 
@@ -59,7 +61,9 @@ class Fan(Protocol):
     def axons(self, cut: Cut) -> Ints: ...
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load: ...
     def reach(self, cut: Cut) -> Ints: ...
-    def fan_in(self) -> int: ...
+    def touched(self, cut: Cut) -> Iterator[NDArray[np.bool_]]: ...
+    def fan_in(self) -> Ints: ...
+    def sources(self) -> int: ...
     def fan_out(self) -> Ints: ...
     def stored_weights(self) -> int: ...
 

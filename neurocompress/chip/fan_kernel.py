@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, product
@@ -134,7 +135,7 @@ class KernelFan:
         synapses = np.einsum("npq,hp,wq->nhw", held, uses_r, uses_c, optimize=True)
         stored = ((uses_r > 0).astype(np.int64), (uses_c > 0).astype(np.int64)) if form.shared else (uses_r, uses_c)
         totals, longest = [], []
-        most = int(sizes(cut).max())  # the widest index of the layer, so that all its cores share one format
+        most = max(int(sizes(cut).max()), form.neurons)  # the widest index of the layer: all its cores share one format
         for bits in form.formula(runs, length, nonzero, most, form.bits, form.delay_bits):
             bits = np.broadcast_to(bits, nonzero.shape)
             totals.append(sources[:, None, None] * np.einsum("npq,hp,wq->nhw", bits, *stored, optimize=True))
@@ -165,9 +166,34 @@ class KernelFan:
             found = np.multiply.outer(found, hit[:, :-1].sum(axis=1))
         return found.ravel()
 
-    def fan_in(self) -> int:
-        taps = [int(max((((out == o).any(axis=0)).sum() for o in range(int(out.max()) + 1)), default=0))
-                for out in self._taps]
+    def touched(self, cut: Cut) -> Iterator[NDArray[np.bool_]]:
+        groups, per_group = self.kernel.groups, self.weight.shape[0] // self.kernel.groups
+        channel = np.repeat(np.arange(groups), self.weight.shape[1])  # the group of each source channel
+        near = [[((out >= a) & (out < b)).any(axis=1) for a, b in pairwise(bounds)]
+                for out, bounds in zip(self._taps, cut[1:], strict=True)]
+        for a, b in pairwise(cut[0]):
+            sent = (channel >= a // per_group) & (channel <= (b - 1) // per_group)
+            for rows, cols in product(*near):
+                yield np.logical_and.outer(np.logical_and.outer(sent, rows), cols).ravel()
+
+    @cached_property
+    def _open(self) -> list[NDArray[np.bool_]]:
+        """Per spatial axis: (outputs, kernel) whether a tap ends inside the input, and not in its padding."""
+        found = []
+        for out, size in zip(self._taps, self.grid[1:], strict=True):
+            hit = np.zeros((size + 1, out.shape[1]), dtype=bool)
+            hit[out, np.arange(out.shape[1])] = True  # -1, which leads nowhere, is the last row
+            found.append(hit[:-1])
+        return found
+
+    def fan_in(self) -> Ints:
+        rows, cols = self._open
+        kept = np.count_nonzero(self.weight, axis=1).reshape(len(self.weight), rows.shape[1], cols.shape[1])
+        counts: Ints = np.einsum("oij,hi,wj->ohw", kept, rows.astype(np.int64), cols.astype(np.int64), optimize=True)
+        return counts.ravel()
+
+    def sources(self) -> int:
+        taps = [int(hit.sum(axis=1).max(initial=0)) for hit in self._open]
         return int(self.weight.shape[1]) * taps[0] * taps[1]
 
     def fan_out(self) -> Ints:

@@ -95,7 +95,7 @@ class MatrixFan:
         for neurons, counts in self._counts(cut, every):
             if neurons not in costs:
                 lengths = np.arange(neurons + 1)
-                dense, thin = form.formula(1, neurons, lengths, neurons, form.bits, form.delay_bits)
+                dense, thin = form.formula(1, neurons, lengths, max(neurons, form.neurons), form.bits, form.delay_bits)
                 costs[neurons] = np.where(lengths > 0, dense, 0), thin
             lists = np.bincount(counts, minlength=neurons + 1)
             lists[0] = 0
@@ -107,7 +107,8 @@ class MatrixFan:
 
     def _full_load(self, neurons: Ints, form: Format) -> Load:
         sources = np.int64(self.weight.shape[1])
-        dense, thin = form.formula(1, neurons, neurons, neurons, form.bits, form.delay_bits)
+        told_apart = np.maximum(neurons, form.neurons)
+        dense, thin = form.formula(1, neurons, neurons, told_apart, form.bits, form.delay_bits)
         each = np.minimum(dense, thin)
         return Load(np.full_like(neurons, sources), neurons * sources, each * sources, each)
 
@@ -119,12 +120,19 @@ class MatrixFan:
             found += counts > 0
         return found
 
-    def fan_in(self) -> int:
+    def touched(self, cut: Cut) -> Iterator[NDArray[np.bool_]]:
+        for _, counts in self._counts(cut):
+            yield counts > 0
+
+    def fan_in(self) -> Ints:
         if self._full:
-            return int(self.weight.shape[1])
+            return np.full(self.weight.shape[0], self.weight.shape[1], dtype=np.int64)
         if not isinstance(self.weight, np.ndarray):
-            return int(np.diff(self._csr.indptr).max(initial=0))
-        return int(np.count_nonzero(self._mask, axis=1).max(initial=0))
+            return np.asarray(np.diff(self._csr.indptr), dtype=np.int64)
+        return np.asarray(np.count_nonzero(self._mask, axis=1), dtype=np.int64)
+
+    def sources(self) -> int:
+        return int(self.fan_in().max(initial=0))
 
     def fan_out(self) -> Ints:
         """(sources,) synapses of each source."""

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from ..errors import Problem, Refused
 from ..network import connections as synapses
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Shape, parameters
+from .board import Board, Floats, board
+from .cut import Limits
 from .fixes import with_fixes
 from .mapping import Layer
 from .memory import ESTIMATES
 from .plan import Plan
 from .rules import Unchecked, Violation
-from .schema import Profile
+from .schema import FanInPolicy, Profile
+
+#: Cores up to which the spikes between them are counted.
+MOST_COUNTED = 4096
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: a population with the weights that end in it.
+    """One layer: a population with the weights that end in it, and its partial sums where its fan-in is split.
 
     synapses: those that are not zero. bits: stored bits per weight. memory_float32, memory: bytes of its parameters
-    as float32, and of what its cores store. axons_in, axons_out, fan_in: of the fullest core (neuron).
-    utilization: share of each per-core limit that the fullest core takes.
+    as float32, and of what its cores store. axons_in, axons_out, fan_in: of the fullest core (neuron). cores: that it
+    lies on; some may be shared with other layers. partial_sums: stages that its sums are split into, 0 for none.
+    joined: neurons of the chip that act as one. utilization: share of each per-core limit that its fullest piece takes.
     """
 
     layer: str
@@ -41,13 +50,26 @@ class Row:
     axons_in: int
     axons_out: int
     fan_in: int
+    partial_sums: int
+    joined: int
     utilization: dict[str, float]
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a layer lies: ranges of cores, first and last, and the chips of these cores (empty when it has none)."""
+
+    layer: str
+    population: str
+    cores: tuple[tuple[int, int], ...]
+    chips: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Fit:
     """What `check_fit` found. violations: worst first. verdict: "fits", "does not fit" or "fits (estimate)", the
-    last when limits are not public or the memory formula is an estimate. cores_available: None when unknown."""
+    last when limits are not public or the memory formula is an estimate. cores_available: None when unknown.
+    fewest_cores: a lower bound for any placement. policy: what became of neurons with too many synapses."""
 
     target: str
     title: str
@@ -59,20 +81,44 @@ class Fit:
     chips: int
     cores: int
     cores_available: int | None
+    fewest_cores: int
+    policy: FanInPolicy
+    plan: Plan
+    rates: Mapping[str, Floats] | None = None
 
     @property
     def fits(self) -> bool:
         return not self.violations
 
+    @cached_property
+    def board(self) -> Board | None:
+        """Chips of the cores and the spikes between them; None where there are too many cores."""
+        per_chip = self.plan.profile.topology.cores_per_chip.value or self.cores
+        if self.cores > min(MOST_COUNTED, per_chip * self.chips):
+            return None
+        return board(self.plan.placement, per_chip, self.rates)
+
+    @property
+    def map(self) -> tuple[Place, ...]:
+        """Where every layer lies."""
+        found = []
+        for layer in self.plan.placement.layers:
+            at = np.unique(layer.at)
+            ends = np.flatnonzero(np.diff(at) > 1)
+            ranges = zip(at[[0, *(ends + 1)]].tolist(), at[[*ends, -1]].tolist(), strict=True)
+            chips = () if self.board is None else tuple(np.unique(self.board.chip[at]).tolist())
+            found.append(Place(layer.title, layer.name, tuple(ranges), chips))
+        return tuple(found)
+
     @property
     def totals(self) -> dict[str, int]:
-        """Sums over the layers."""
-        names = ("neurons", "parameters", "synapses", "memory_float32", "memory", "cores")
-        return {name: sum(getattr(row, name) for row in self.rows) for name in names}
+        """Sums over the layers; cores are those in use."""
+        names = ("neurons", "parameters", "synapses", "memory_float32", "memory")
+        return {name: sum(getattr(row, name) for row in self.rows) for name in names} | {"cores": self.cores}
 
     @property
     def utilization(self) -> dict[str, float]:
-        """The fullest core's share of each limit, and the share of the cores in use."""
+        """The fullest piece's share of each limit, and the share of the cores in use."""
         found: dict[str, float] = {}
         for row in self.rows:
             for name, share in row.utilization.items():
@@ -83,11 +129,18 @@ class Fit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
+        found = self.board
         return {
             "target": self.target, "title": self.title, "verdict": self.verdict, "fits": self.fits,
             "chips": self.chips, "cores": self.cores, "cores_available": self.cores_available,
+            "fewest_cores": self.fewest_cores, "fan_in_policy": self.policy,
             "utilization": self.utilization, "totals": self.totals,
             "layers": [{**vars(row), "shape": list(row.shape)} for row in self.rows],
+            "map": [{"layer": p.layer, "population": p.population, "cores": [list(r) for r in p.cores],
+                     "chips": list(p.chips)} for p in self.map],
+            "spikes_per_step": None if found is None else {
+                "assumed": found.assumed, "messages": found.messages, "across_cores": found.across_cores,
+                "across_chips": found.across_chips},
             "violations": [{**vars(v), "excess": v.excess, "apply": dict(v.apply)} for v in self.violations],
             "unchecked": [dict(vars(u)) for u in self.unchecked],
             "notes": list(self.notes),
@@ -97,7 +150,8 @@ class Fit:
 def check_fit(
     network: Network, profile: Profile, bits: int | Mapping[str, int] | None = None,
     sparsity: float | Mapping[str, float] | None = None, connections: tuple[Connection, ...] | None = None,
-    chips: int | None = None,
+    chips: int | None = None, fan_in: Mapping[str, int] | None = None, policy: FanInPolicy | None = None,
+    rates: Mapping[str, Floats] | None = None,
 ) -> Fit:
     """Place a network on a chip and hold it against every rule of the chip's profile.
 
@@ -105,31 +159,68 @@ def check_fit(
     sparsity: share of zero weights that a magnitude prune of each layer leaves, in 0..1, likewise; None counts the
         weights as they are. Biases and the weights of pools are never pruned.
     connections: those of `network` when they are made already. chips: the profile's number where None.
+    fan_in: most synapses of a neuron that pruning leaves, by connection name. policy: instead of the profile's, what
+        becomes of neurons with too many synapses (see `wiring`); with "prune" they are counted as pruned to the limit.
+    rates: spikes per step of each neuron, (neurons,) by population, for the count of spikes between cores.
     Raises `Refused` for values out of range. A network that does not fit is no error: see `Fit.violations`.
     """
+    return fit_of(plan_of(network, profile, bits, sparsity, connections, chips, fan_in, policy), rates)
+
+
+def plan_of(
+    network: Network, profile: Profile, bits: int | Mapping[str, int] | None = None,
+    sparsity: float | Mapping[str, float] | None = None, connections: tuple[Connection, ...] | None = None,
+    chips: int | None = None, fan_in: Mapping[str, int] | None = None, policy: FanInPolicy | None = None,
+) -> Plan:
+    """The plan that `check_fit` checks."""
     found = synapses.connections(network) if connections is None else connections
-    names = {c.name for c in found}
-    _refuse_bad(bits, sparsity, chips, names, found)
+    _refuse_bad(bits, sparsity, chips, {c.name for c in found}, found)
     widths = bits if isinstance(bits, Mapping) else {}
     width = profile.default_bits if bits is None or isinstance(bits, Mapping) else bits
     shares = sparsity if isinstance(sparsity, Mapping) else {c.name: sparsity or 0.0 for c in found if c.trained}
-    plan = Plan(network, profile, found, {n: widths.get(n, width) for n in sorted(names)}, shares,
-                chips or profile.topology.chips.value or 1)
+    said = profile.core.fan_in_policy
+    plan = Plan(network, profile, found, {c.name: widths.get(c.name, width) for c in found}, shares,
+                chips or profile.topology.chips.value or 1, policy or (said and said.value) or "refuse", fan_in or {})
+    return plan.pruned_to_limits() if policy == "prune" else plan
 
-    violations = tuple(sorted(with_fixes(plan), key=_severity))
+
+def fit_of(plan: Plan, rates: Mapping[str, Floats] | None = None) -> Fit:
+    """What the rules say to a plan, each broken one with its cheapest fix."""
+    profile = plan.profile
+    worst: dict[tuple[str, str], Violation] = {}
+    for found in sorted(with_fixes(plan), key=_severity):
+        worst.setdefault((found.code, found.layer), found)
+    violations = tuple(worst.values())
     unchecked = tuple(f for f in plan.findings if isinstance(f, Unchecked))
-    estimate = profile.memory.formula.value in ESTIMATES
+    estimate = profile.memory.formula.value in (None, *ESTIMATES)
     notes = []
     if estimate:
         notes.append(f"how {profile.title} stores synapses is not public: its memory figures are estimates")
+    for population, stages in _stages(plan).items():
+        if len(stages) > 1:
+            notes.append(f"'{population}' has more synapses to a neuron than one core takes: {len(stages) - 1} partial "
+                         "sums on cores of their own, gathered in the same step (assumed)")
+    for population, joined in plan.wiring.joined.items():
+        notes.append(f"'{population}': {joined} neurons of the chip are joined for each of its neurons")
+    for name, most in plan.fan_in.items():
+        notes.append(f"'{name}' is counted with at most {most} synapses to a neuron; compression chooses which")
     per_chip = profile.topology.cores_per_chip.value
     seen: set[str] = set()
     return Fit(
         profile.name, profile.title,
         "does not fit" if violations else "fits (estimate)" if unchecked or estimate else "fits",
-        tuple(_row(plan, layer, seen) for layer in plan.placement.layers), violations, unchecked, tuple(notes),
-        plan.chips, plan.placement.cores, None if per_chip is None else per_chip * plan.chips,
+        tuple(_row(plan, stages, seen) for stages in _stages(plan).values()), violations, unchecked, tuple(notes),
+        plan.chips, plan.placement.cores, None if per_chip is None else per_chip * plan.chips, plan.fewest_cores,
+        plan.policy, plan, rates,
     )
+
+
+def _stages(plan: Plan) -> dict[str, list[Layer]]:
+    """Layers by population: its partial sums, then the population itself."""
+    found: dict[str, list[Layer]] = {}
+    for layer in plan.placement.layers:
+        found.setdefault(layer.population, []).append(layer)
+    return found
 
 
 def _refuse_bad(bits: Any, sparsity: Any, chips: Any, names: set[str], found: tuple[Connection, ...]) -> None:
@@ -157,9 +248,11 @@ def _severity(violation: Violation) -> tuple[float, str, str]:
     return -ratio, violation.code, violation.layer
 
 
-def _row(plan: Plan, layer: Layer, seen: set[str]) -> Row:
+def _row(plan: Plan, stages: list[Layer], seen: set[str]) -> Row:
+    own = stages[-1]
     names = []
-    for i in layer.incoming:  # weights that several paths share are one node: count them once
+    incoming = [i for layer in stages for i in layer.incoming]
+    for i in incoming:  # weights that several paths share are one node: count them once
         node = i.connection.name.split("@")[0]
         if node not in seen and node in plan.network.nodes:
             seen.add(node)
@@ -167,16 +260,23 @@ def _row(plan: Plan, layer: Layer, seen: set[str]) -> Row:
     held = sum(parameters(plan.network.nodes[n]) for n in names)
     core = plan.profile.core
     limits = {
-        "neurons": (layer.compartments, core.neurons.value), "memory": (layer.memory, core.memory_bits),
-        "axons_in": (layer.axons_in, core.axons_in and core.axons_in.value),
-        "axons_out": (layer.axons_out, core.axons_out and core.axons_out.value),
-        "memory_per_axon": (layer.longest, core.memory_per_axon and core.memory_per_axon.bits),
+        "neurons": ("compartments", core.neurons.value), "memory": ("memory", Limits.of(plan.profile).memory),
+        "axons_in": ("axons_in", core.axons_in and core.axons_in.value),
+        "axons_out": ("axons_out", core.axons_out and core.axons_out.value),
+        "memory_per_axon": ("longest", core.memory_per_axon and core.memory_per_axon.bits),
     }
-    trained = [plan.stored[i.connection.name] for i in layer.incoming if i.connection.trained]
-    widths = trained or [plan.stored[i.connection.name] for i in layer.incoming]
+
+    def most(attribute: str) -> int:
+        return max(int(getattr(layer, attribute).max(initial=0)) for layer in stages)
+
+    trained = [plan.stored[i.connection.name] for i in incoming if i.connection.trained]
+    widths = trained or [plan.stored[i.connection.name] for i in incoming]
+    title = next((layer.title for layer in stages if layer.title != layer.name), own.title)
     return Row(
-        layer.title, layer.name, plan.network.shapes[layer.name], int(layer.neurons.sum()), held,
-        int(layer.synapses.sum()), max(widths, default=0), 4 * held, int(layer.memory.sum()) // 8, layer.cores,
-        int(layer.axons_in.max(initial=0)), int(layer.axons_out.max(initial=0)), layer.fan_in,
-        {name: float(used.max(initial=0)) / limit for name, (used, limit) in limits.items() if limit},
+        title, own.population, plan.network.shapes[own.population], int(own.neurons.sum()), held,
+        sum(int(layer.synapses.sum()) for layer in stages), max(widths, default=0), 4 * held,
+        sum(int(layer.memory.sum()) for layer in stages) // 8,
+        np.unique(np.concatenate([layer.at for layer in stages])).size, most("axons_in"), most("axons_out"),
+        max(layer.fan_in for layer in stages), len(stages) - 1, plan.wiring.joined.get(own.population, 1),
+        {name: float(most(attribute)) / limit for name, (attribute, limit) in limits.items() if limit},
     )

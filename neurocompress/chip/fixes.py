@@ -41,6 +41,8 @@ class Fixes:
         if _whole(violation) and violation.needed > HOPELESS * violation.available:
             return replace(violation, fix=_hopeless(violation))
         names = self._names(None if _whole(violation) else violation.layer)
+        if pruned := self._fan_in(violation):
+            return pruned
         if RULES[violation.code].relief == ("sparsity",):  # the sources of a convolution follow from its geometry
             names = [c.name for c in self.plan.connections if c.name in names and c.kernel is None]
         change = (
@@ -53,6 +55,20 @@ class Fixes:
         if chips is not None:
             return replace(violation, fix=f"Use {chips} chips", apply={"chips": chips})
         return replace(violation, fix=_hopeless(violation))
+
+    def _fan_in(self, violation: Violation) -> Violation | None:
+        """Pruning to the chip's limit, which compression does by loss."""
+        if "fan_in" not in RULES[violation.code].relief:
+            return None
+        change: dict[str, Mapping[str, Any]] = {"fan_in": {}}
+        for population in {x.population for x in self.plan.layers_of(violation.layer)}:
+            change["fan_in"] = {**change["fan_in"], **self.plan.prunable(population)}
+        if not change["fan_in"] or not self._passes(violation, change):
+            return None
+        frees = max(0, self.plan.memory - self._try(violation, change).memory)
+        text = f"Prune to {violation.available:g} synapses a neuron (--fan-in-policy prune)"
+        text += f" frees {size(frees)}" if frees else ""
+        return replace(violation, fix=text, frees=frees, apply=self._arguments(change))
 
     def _filled(self, violation: Violation, change: Mapping[str, Any], names: list[str]) -> Violation:
         place = "everywhere" if _whole(violation) else f"on '{violation.layer}'"
@@ -74,6 +90,8 @@ class Fixes:
         """The change as arguments of `check_fit`: what stays as it is included, one number where all agree."""
         trained = [c.name for c in self.plan.connections if c.trained]
         found: dict[str, Any] = {}
+        if "fan_in" in change or self.plan.fan_in:
+            found["fan_in"] = {**self.plan.fan_in, **change.get("fan_in", {})}
         for name, now in (("bits", self.plan.bits), ("sparsity", self.plan.sparsity)):
             values = {n: change.get(name, {}).get(n, now.get(n, 0)) for n in trained}
             if name in change or (name == "sparsity" and any(values.values())):
@@ -82,10 +100,9 @@ class Fixes:
 
     def _names(self, layer: str | None) -> list[str]:
         """Names of the trained connections of a layer (of all layers for None)."""
-        return [
+        return list(dict.fromkeys(
             i.connection.name for found in self.plan.placement.layers if layer is None or found.title == layer
-            for i in found.incoming if i.connection.trained
-        ]
+            for i in found.incoming if i.connection.trained))
 
     def _bits(self, violation: Violation, names: list[str], low: int, high: int) -> Mapping[str, Any] | None:
         allowed = self.plan.profile.weights.bits.value or []

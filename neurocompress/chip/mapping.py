@@ -1,38 +1,44 @@
-"""A network on cores: every population cut into core-sized pieces, one piece on each core.
+"""A network on cores: every population cut into core-sized pieces, and pieces of small layers together on a core.
 
 The same network always gives the same placement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
-from ..errors import refuse
 from ..network.connections import Connection
-from ..network.nodes import Shape
 from .cut import Cutter, Incoming, Limits
-from .fan import Cut, Fan, Format, Ints
+from .fan import Cut, Format, Ints
 from .memory import FORMULAS
+from .packing import packed
 from .schema import Profile
+from .wiring import Wiring
+
+#: The formula of a chip that stores synapses in a way that is not public; nothing is held against it.
+LEAST = "weight-and-index-bits"
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A population on its cores; all arrays are (cores,) int64.
+    """A population on its cores; all arrays are (pieces,) int64.
 
     neurons: neurons of the network; compartments: what they take on the chip.
     memory, longest: bits of synapse memory (and neuron state), bits of the longest list of one axon.
     axons_out: entries for what leaves the core. delay_slots: compartments x 2^delay bits.
-    fan_in: the most synapses that end in one neuron, all connections together.
+    fan_in: the most synapses that end in one neuron of the chip, all connections together.
+    at: the core of each piece. population: of the network; another than `name` for partial sums.
     """
 
     name: str
+    population: str
     incoming: tuple[Incoming, ...]
     cut: Cut
+    at: Ints
     neurons: Ints
     compartments: Ints
     axons_in: Ints
@@ -45,6 +51,7 @@ class Layer:
 
     @property
     def cores(self) -> int:
+        """Pieces, each on a core; several layers may share one."""
         return self.neurons.size
 
     @property
@@ -56,14 +63,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Placement:
-    """Every layer in order of computation; layer by layer, piece by piece, cores are numbered from 0."""
+    """Every layer in order of computation. Cores are numbered from 0 in the order of the pieces on them."""
 
     layers: tuple[Layer, ...]
     chips: int
 
     @property
     def cores(self) -> int:
-        return sum(layer.cores for layer in self.layers)
+        return max((int(layer.at.max()) + 1 for layer in self.layers), default=0)
 
 
 def extra_delays(populations: Iterable[str], connections: tuple[Connection, ...], source: str) -> dict[int, int]:
@@ -84,62 +91,105 @@ def extra_delays(populations: Iterable[str], connections: tuple[Connection, ...]
 
 
 def place(
-    populations: dict[str, Shape], fans: tuple[Fan, ...], source: str, profile: Profile, *,
-    bits: Mapping[str, int], per_neuron: int = 1, chips: int = 1, fixed: Mapping[str, Cut] = MappingProxyType({}),
+    wiring: Wiring, profile: Profile, *, bits: Mapping[str, int], per_neuron: int = 1, chips: int = 1,
+    fixed: Mapping[str, Cut] = MappingProxyType({}),
 ) -> Placement:
-    """Cut every population into core-sized pieces.
+    """Cut every population into core-sized pieces and number their cores.
 
-    populations: shapes by name in order of computation, the input left out. fans: one for each connection.
-    source: the name of the input, which stays off the cores. bits: stored bits by connection name.
-    per_neuron: compartments that a neuron takes. fixed: cuts that are settled already, by population.
+    bits: stored bits by connection name. per_neuron: compartments that a neuron takes. fixed: cuts that are settled
+    already, by population. On a chip with one layer to a core nothing is cut.
     """
-    memory = profile.memory
-    if memory.formula.value is None:
-        raise refuse(f"how {profile.title} stores synapses is not public", where="memory.formula",
-                     fix="Choose another target, or name a formula in a profile of your own")
-    formula, shared = FORMULAS[memory.formula.value], bool(memory.shared_kernels.value)
+    memory, core = profile.memory, profile.core
+    formula, shared = FORMULAS[memory.formula.value or LEAST], bool(memory.shared_kernels.value)
     neuron_bits = (memory.neuron_bits.value or 0) if memory.neuron_bits else 0
-    delays = extra_delays(populations, tuple(f.connection for f in fans), source)
     limits = Limits.of(profile)
     cutters: dict[str, Cutter] = {}
-    for name, shape in populations.items():
+    for name, shape in wiring.populations.items():
         incoming = tuple(
-            Incoming(f, Format(formula, bits[f.connection.name], delays[id(f.connection)].bit_length(), shared))
-            for f in fans if f.connection.target == name
+            Incoming(f, Format(formula, bits[f.connection.name], wiring.delays[id(f.connection)].bit_length(), shared))
+            for f in wiring.fans if f.connection.target == name
         )
         widest = max((i.form.delay_bits for i in incoming), default=0)
-        cutters[name] = Cutter(shape, incoming, per_neuron, neuron_bits, widest, limits)
+        cutters[name] = Cutter(shape, incoming, per_neuron * wiring.joined.get(name, 1), neuron_bits, widest, limits)
+    whole = profile.topology.one_layer_per_core
+    if whole is not None and whole.value:
+        fixed = {name: tuple((0, n) for n in cutter.grid) for name, cutter in cutters.items()}
 
-    crossing = profile.core.axon_out_entries_cross_chip if chips > 1 else profile.core.axon_out_entries_same_chip
-    entries = (crossing.value if crossing else None) or 1
-    reached: dict[tuple[int, Cut], Ints] = {}
+    def laid(crossing: bool) -> tuple[Layer, ...]:
+        entry = core.axon_out_entries_cross_chip if crossing else core.axon_out_entries_same_chip
+        leaving = _Leaving(cutters, (entry.value if entry else None) or 1, dict(fixed))
+        leaving.settle({name for name in cutters if name not in fixed})
+        return _numbered(tuple(
+            Layer(name, wiring.stages.get(name, name), cutter.incoming, leaving.cuts[name], np.zeros(0, dtype=np.int64),
+                  fan_in=-(-cutter.fan_in // wiring.joined.get(name, 1)),
+                  **cutter.loads(leaving.cuts[name], leaving.of(name)))
+            for name, cutter in cutters.items()
+        ), cutters, leaving.of, profile)
 
-    def leaving(name: str) -> Ints:
-        """(neurons,) out entries of each neuron, for the targets that are cut already."""
-        total = np.zeros(int(np.prod(populations[name])), dtype=np.int64)
-        for target, cutter in cutters.items():
+    found = Placement(laid(crossing=False), chips)
+    per_chip = profile.topology.cores_per_chip.value
+    if chips > 1 and per_chip is not None and found.cores > per_chip:
+        found = Placement(laid(crossing=True), chips)
+    return found
+
+
+class _Leaving:
+    """Out entries of neurons, for the targets that are cut already. entries: that one neuron takes for one core."""
+
+    def __init__(self, cutters: dict[str, Cutter], entries: int, cuts: dict[str, Cut]):
+        self.cutters, self.entries, self.cuts = cutters, entries, cuts
+        self._reached: dict[tuple[int, Cut], Ints] = {}
+
+    def of(self, name: str) -> Ints:
+        """(neurons,) out entries of each neuron."""
+        total = np.zeros(int(np.prod(self.cutters[name].grid)), dtype=np.int64)
+        for target, cutter in self.cutters.items():
             for i in cutter.incoming:
-                if i.connection.source == name and target in cuts:
-                    key = (id(i.connection), cuts[target])
-                    if key not in reached:
-                        reached[key] = i.fan.reach(cuts[target])
-                    total += reached[key] * entries
+                if i.connection.source == name and target in self.cuts:
+                    key = (id(i.connection), self.cuts[target])
+                    if key not in self._reached:
+                        self._reached[key] = i.fan.reach(self.cuts[target])
+                    total += self._reached[key] * self.entries
         return total
 
-    cuts: dict[str, Cut] = dict(fixed)
-    last: dict[str, Ints] = {}
-    for _ in range(4):  # a cut adds axons to the layers before it, and with feedback to itself
-        changed = False
-        for name in (n for n in reversed(populations) if n not in fixed):
-            now = leaving(name)
-            if name not in last or not np.array_equal(now, last[name]):
-                cuts[name], last[name], changed = cutters[name].best(now), now, True
-        if not changed:
-            break
-    return Placement(
-        tuple(
-            Layer(name, cutter.incoming, cuts[name], fan_in=cutter.fan_in, **cutter.loads(cuts[name], leaving(name)))
-            for name, cutter in cutters.items()
-        ),
-        chips,
-    )
+    def settle(self, names: set[str]) -> None:
+        """Cuts these populations."""
+        last: dict[str, Ints] = {}
+        for _ in range(4):  # a cut adds axons to the layers before it, and with feedback to itself
+            changed = False
+            for name in (n for n in reversed(self.cutters) if n in names):
+                now = self.of(name)
+                if name not in last or not np.array_equal(now, last[name]):
+                    self.cuts[name], last[name], changed = self.cutters[name].best(now), now, True
+            if not changed:
+                break
+
+
+#: What pieces on one core share of its limits.
+SHARED = ("compartments", "memory", "axons_in", "axons_out", "delay_slots")
+
+
+def _numbered(
+    layers: tuple[Layer, ...], cutters: Mapping[str, Cutter], leaving: Callable[[str], Ints], profile: Profile
+) -> tuple[Layer, ...]:
+    """The layers with the cores of their pieces; where layers may share cores, in as few as `packed` finds.
+
+    On a shared core every synapse names its neuron among all that the core can hold, which can take more memory.
+    """
+    ends = np.cumsum([0, *(layer.cores for layer in layers)])
+    at = np.arange(ends[-1])
+    may = profile.topology.layers_share_cores
+    most = profile.core.neurons.value
+    if may is not None and may.value and most and ends[-1] > 1:
+        wide = [cutters[x.name].loads(x.cut, leaving(x.name), most) for x in layers]
+        caps = Limits.of(profile)
+        names = [name for name in SHARED if getattr(caps, name) is not None]
+        amounts = np.concatenate([np.stack([w[name] for name in names], axis=1) for w in wide])
+        kinds = np.repeat([cutters[x.name].delay_bits for x in layers], np.diff(ends))
+        alone = np.concatenate([w["longest"] for w in wide]) > (caps.longest or np.inf)
+        at = packed(amounts, np.array([getattr(caps, name) for name in names], dtype=np.int64), kinds, alone)
+        together = np.bincount(at)[at] > 1
+        layers = tuple(
+            replace(x, memory=np.where(here, w["memory"], x.memory), longest=np.where(here, w["longest"], x.longest))
+            for x, w, here in zip(layers, wide, np.split(together, ends[1:-1]), strict=True))
+    return tuple(replace(x, at=part) for x, part in zip(layers, np.split(at, ends[1:-1]), strict=True))

@@ -10,18 +10,23 @@ import numpy as np
 
 from ..network.connections import Connection
 from ..network.graph import Network
-from .cut import fan
-from .expected import pruned
-from .fan import Cut, Fan
-from .mapping import Placement, extra_delays, place
+from .cut import Limits, fan
+from .expected import limited, pruned
+from .fan import Cut, Fan, Ints
+from .mapping import Layer, Placement, extra_delays, place
 from .memory import stored_bits
 from .rules import Case, Finding, findings
-from .schema import Profile
+from .schema import FanInPolicy, Profile
+from .wiring import Wiring, most_synapses, wired
+
+#: A connection, its sparsity and its most inputs -> its counter.
+Counted = dict[tuple[int, float, int | None], Fan]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """bits, sparsity: by connection name; a connection that `sparsity` does not name keeps its weights.
+    """bits, sparsity, fan_in: by connection name; a connection that `sparsity` does not name keeps its weights, one
+    that `fan_in` does not name its inputs. policy: what becomes of neurons with too many synapses.
 
     fixed: cuts that are not searched again, by population.
     """
@@ -32,19 +37,33 @@ class Plan:
     bits: Mapping[str, int]
     sparsity: Mapping[str, float]
     chips: int
+    policy: FanInPolicy = "refuse"
+    fan_in: Mapping[str, int] = field(default_factory=dict)
     fixed: Mapping[str, Cut] = field(default_factory=dict)
-    _counted: dict[tuple[int, float], Fan] = field(default_factory=dict)  # shared by the plans made from this one
+    _counted: Counted = field(default_factory=dict)  # shared by the plans made from this one
+    _wired: dict[tuple[int, ...], Wiring] = field(default_factory=dict)
 
     @cached_property
     def fans(self) -> tuple[Fan, ...]:
         """Counters of the connections after pruning."""
         found = []
         for c in self.connections:
-            key = (id(c), self.sparsity.get(c.name, 0.0))
+            key = (id(c), self.sparsity.get(c.name, 0.0), self.fan_in.get(c.name))
             if key not in self._counted:
-                self._counted[key] = fan(pruned(c, key[1]))
+                less = pruned(c, key[1])
+                self._counted[key] = fan(less if key[2] is None else limited(less, key[2]))
             found.append(self._counted[key])
         return tuple(found)
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """The network as the chip's fan-in policy has it."""
+        key = tuple(map(id, self.fans))
+        if key not in self._wired:
+            kept = tuple(f.connection for f in self.fans)
+            delays = extra_delays(self.network.populations, kept, self.network.input)
+            self._wired[key] = wired(self.network, self.fans, delays, self.profile, self.policy, fan)
+        return self._wired[key]
 
     @cached_property
     def stored(self) -> dict[str, int]:
@@ -52,45 +71,95 @@ class Plan:
         allowed = self.profile.weights.bits.value
         return {name: stored_bits(b, allowed) if allowed else b for name, b in self.bits.items()}
 
+    @property
+    def _each(self) -> int:
+        return self.profile.neurons_per_neuron(self.network.conventions.reset)
+
     @cached_property
     def placement(self) -> Placement:
-        shapes = {name: self.network.shapes[name] for name in self.network.populations}
-        return place(
-            shapes, self.fans, self.network.input, self.profile, bits=self.stored, chips=self.chips, fixed=self.fixed,
-            per_neuron=self.profile.neurons_per_neuron(self.network.conventions.reset),
-        )
+        return place(self.wiring, self.profile, bits=self.stored, chips=self.chips, fixed=self.fixed,
+                     per_neuron=self._each)
 
     @cached_property
     def findings(self) -> list[Finding]:
         kept = tuple(f.connection for f in self.fans)
-        delays = extra_delays(self.network.populations, kept, self.network.input)
-        return findings(Case(self.network, self.profile, kept, self.placement, self.bits, delays))
+        return findings(Case(self.network, self.profile, kept, self.placement, self.bits, self.wiring.delays))
 
     @cached_property
     def fewest_cores(self) -> int:
-        """A lower bound of the cores, without placing anything: by neurons, and by the bits of the weights alone."""
-        core, total = self.profile.core, 0
-        each = self.profile.neurons_per_neuron(self.network.conventions.reset)
-        for name in self.network.populations:
-            neurons = int(np.prod(self.network.shapes[name])) * each
-            held = sum(f.stored_weights() * self.stored[f.connection.name] for f in self.fans
-                       if f.connection.target == name)
-            total += max(1, *(-(-a // b) for a, b in ((neurons, core.neurons.value), (held, core.memory_bits)) if b))
-        return total
+        """A lower bound of the cores, without placing anything: by neurons, by the bits of the weights alone, by the
+        axons that end in a layer and those that leave it."""
+        share = self.profile.topology.layers_share_cores
+        limits, wiring = Limits.of(self.profile), self.wiring
+        caps = np.array([limits.compartments or 0, limits.memory or 0, limits.axons_in or 0, limits.axons_out or 0])
+        if self.profile.topology.one_layer_per_core is not None and self.profile.topology.one_layer_per_core.value:
+            return len(wiring.populations)
+        takes: list[Ints] = []
+        cores: dict[str, int] = {}
+        for name in reversed(wiring.populations):
+            neurons = int(np.prod(wiring.populations[name])) * self._each * wiring.joined.get(name, 1)
+            into = [f for f in wiring.fans if f.connection.target == name]
+            held = sum(f.stored_weights() * self.stored[f.connection.name] for f in into)
+            ends = sum(int(np.count_nonzero(f.fan_out())) for f in into)
+            leave = 0  # every neuron that is heard takes an entry for each core that it is heard by
+            for f in wiring.fans:
+                if f.connection.source == name:
+                    heard = f.fan_out()
+                    everywhere = cores.get(f.connection.target, 1) if (heard == f.connection.n_targets).all() else 1
+                    leave += int(np.count_nonzero(heard)) * everywhere
+            needs = np.array([neurons, held, ends, leave])
+            cores[name] = int(max(1, *(-(-int(a) // int(b)) for a, b in zip(needs, caps, strict=True) if b)))
+            takes.append(needs)
+        if share is None or not share.value:
+            return sum(cores.values())
+        total = np.sum(takes, axis=0)
+        return int(max(1, *(-(-int(a) // int(b)) for a, b in zip(total, caps, strict=True) if b)))
 
     @property
     def memory(self) -> int:
         """Bytes stored on all cores."""
         return sum(int(layer.memory.sum()) for layer in self.placement.layers) // 8
 
+    def prunable(self, population: str) -> dict[str, int]:
+        """The fan-in that leaves no neuron of a population above the chip's limit, by name of its trained connections;
+        empty when there is no limit, or when connections that are not trained take it all."""
+        limit = self.profile.core.fan_in.value if self.profile.core.fan_in else None
+        into = [f for f in self.fans if f.connection.target == population]
+        trained = [f for f in into if f.connection.trained]
+        each = {f.connection.name: int(f.fan_in().max()) for f in trained}
+        left = (limit or 0) - most_synapses([f for f in into if not f.connection.trained])
+        found = {
+            f.connection.name: left * each[f.connection.name] // max(1, sum(each.values())) // f.connection.repeats
+            for f in trained
+        }
+        return {
+            f.connection.name: found[f.connection.name] * f.connection.repeats for f in trained
+        } if limit and min(found.values(), default=0) > 0 else {}
+
+    def pruned_to_limits(self) -> Plan:
+        """The plan with the fan-in of every population pruned to the chip's limit."""
+        limit = self.profile.core.fan_in.value if self.profile.core.fan_in else None
+        found: dict[str, int] = {}
+        for name in self.network.populations:
+            into = [f for f in self.fans if f.connection.target == name]
+            if limit is not None and most_synapses(into) > limit:
+                found |= self.prunable(name)
+        return self.changed(fan_in=found)
+
+    def layers_of(self, title: str) -> list[Layer]:
+        """Every layer that a user knows by this name."""
+        return [x for x in self.placement.layers if x.title == title]
+
     def changed(self, *, bits: Mapping[str, int] | None = None, sparsity: Mapping[str, float] | None = None,
-                chips: int | None = None, only: str | None = None) -> Plan:
-        """The plan with some widths, sparsities or the number of chips exchanged.
+                fan_in: Mapping[str, int] | None = None, chips: int | None = None, policy: FanInPolicy | None = None,
+                only: str | None = None) -> Plan:
+        """The plan with some widths, sparsities, most inputs, the number of chips or the policy exchanged.
 
         only: the layer that is cut anew, by its title; all layers for None.
         """
         fixed = {} if only is None else {x.name: x.cut for x in self.placement.layers if x.title != only}
         return replace(
             self, bits={**self.bits, **(bits or {})}, sparsity={**self.sparsity, **(sparsity or {})},
-            chips=self.chips if chips is None else chips, fixed=fixed,
+            fan_in={**self.fan_in, **(fan_in or {})}, chips=self.chips if chips is None else chips,
+            policy=policy or self.policy, fixed=fixed,
         )

@@ -74,7 +74,7 @@ Check = Callable[[Case], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class Rule:
-    """code, profile field, what can make it pass ("bits", "sparsity", "chips"), and the function with its text."""
+    """code, profile field, what can make it pass ("bits", "sparsity", "fan_in", "chips"), function and text."""
 
     code: str
     field: str
@@ -225,6 +225,9 @@ def synapse_memory(case: Case) -> Iterator[Finding]:
     if available is None:
         yield Unchecked("NC202", "synapse memory per core", core.synapse_memory.source)
         return
+    if case.profile.memory.formula.value is None:
+        yield Unchecked("NC202", "synapse memory per core", case.profile.memory.formula.source)
+        return
     for layer in case.placement.layers:
         most = int(layer.memory.max(initial=0))
         if most > available:
@@ -257,7 +260,7 @@ def delay_slots(case: Case) -> Iterator[Finding]:
     yield from _per_core(case, "NC206", case.profile.core.delay_slots, "delay slots per core", "delay_slots", "slots")
 
 
-@rule("NC207", "core.fan_in", "sparsity")
+@rule("NC207", "core.fan_in", "fan_in")
 def fan_in(case: Case) -> Iterator[Finding]:
     """No neuron has more synapses than the chip can give to one neuron; more cores do not help."""
     limit, unknown = _limit("NC207", case.profile.core.fan_in, "synapses into a neuron")
@@ -298,7 +301,8 @@ def chip_memory(case: Case) -> Iterator[Finding]:
     """All layers together store no more than the cores of the chips can hold."""
     available, each = _cores(case), case.profile.core.memory_bits
     needed = sum(int(layer.memory.sum()) for layer in case.placement.layers)
-    if available is not None and each is not None and needed > available * each:
+    known = case.profile.memory.formula.value is not None  # NC202 says so where it is not
+    if available is not None and each is not None and known and needed > available * each:
         yield Violation("NC302", _largest(case, "memory").title, "synapse memory of all cores", needed / 8,
                         available * each / 8, "bytes")
 

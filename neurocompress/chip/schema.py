@@ -23,7 +23,8 @@ FanInPolicy = Literal["refuse", "prune", "split", "join"]
 
 class Topology(Part):
     """memory_per_chip: memory that all cores of a chip share. one_layer_per_core: a core holds one layer whole and a
-    layer is never cut; the cores then may differ (see `Core.kernel_words`). inputs, outputs: channels into and out of
+    layer is never cut; the cores then may differ (see `Core.kernel_words`). layers_share_cores: pieces of several
+    layers may lie on one core; without it every piece has a core of its own. inputs, outputs: channels into and out of
     a chip; hidden: neurons that are no output; input_side_max: height and width of an image."""
 
     cores_per_chip: Entry[Count]

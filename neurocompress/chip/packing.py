@@ -1,0 +1,83 @@
+"""Pieces of small layers together on cores: bin packing with one number for each resource of a core."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .fan import Ints
+
+#: Pieces that are packed, the smallest; the others have a core each, which hardly ever costs one.
+MOST_PIECES = 512
+#: Pieces up to which the fewest cores are found exactly.
+EXACT = 12
+
+
+def packed(amounts: Ints, limits: Ints, kinds: Ints, alone: NDArray[np.bool_]) -> Ints:
+    """(pieces,) a core for each piece, numbered in the order of the first pieces on them.
+
+    amounts: (pieces, resources); limits: (resources,) of a core. kinds: only pieces of one kind share a core. alone:
+    pieces that share with none, as do those beyond a limit. First-fit decreasing by each resource and by the largest
+    share, the best of them; exact (HiGHS, through scipy) for few pieces where that is above the sum of the shares.
+    """
+    n = len(amounts)
+    shares = amounts / np.maximum(limits, 1)
+    largest = np.where((amounts > limits).any(axis=1) | alone, np.inf, shares.max(axis=1, initial=0.0))
+    small = np.argsort(largest, kind="stable")[:MOST_PIECES]
+    small = np.sort(small[np.isfinite(largest[small])])
+    found = np.arange(n) + n
+    for kind in np.unique(kinds[small]):
+        which = small[kinds[small] == kind]
+        found[which] = 2 * n + n * int(kind) + _best(amounts[which], limits, shares[which])
+    _, first, number = np.unique(found, return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return order[number]
+
+
+def _best(amounts: Ints, limits: Ints, shares: NDArray[np.float64]) -> Ints:
+    keys = [shares.max(axis=1, initial=0.0), shares.sum(axis=1), *shares.T]
+    tried = [_first_fit(amounts, limits, np.argsort(-key, kind="stable")) for key in keys]
+    best = min(tried, key=lambda at: int(at.max()))
+    least = int(np.ceil(shares.sum(axis=0).max(initial=0.0) - 1e-9))
+    if len(amounts) <= EXACT and int(best.max()) + 1 > max(1, least):
+        return _exact(amounts, limits, int(best.max()) + 1, best)
+    return best
+
+
+def _first_fit(amounts: Ints, limits: Ints, order: Ints) -> Ints:
+    at = np.zeros(len(amounts), dtype=np.int64)
+    room = np.empty((len(amounts), len(limits)), dtype=np.int64)
+    cores = 0
+    for k in order:
+        fits = np.flatnonzero((room[:cores] >= amounts[k]).all(axis=1))
+        if not fits.size:
+            room[cores] = limits
+            fits = np.array([cores])
+            cores += 1
+        at[k] = fits[0]
+        room[fits[0]] -= amounts[k]
+    return at
+
+
+def _exact(amounts: Ints, limits: Ints, cores: int, known: Ints) -> Ints:
+    """Fewest cores below `cores`, or what is known: used[b], at[k, b] in {0, 1}."""
+    from scipy import optimize, sparse
+
+    n, bins, shares = len(amounts), cores - 1, amounts / np.maximum(limits, 1)
+    one_each = sparse.hstack([sparse.csr_array((n, bins)), sparse.kron(sparse.eye_array(n), np.ones((1, bins)))])
+    within = sparse.vstack([
+        sparse.hstack([-sparse.eye_array(bins), sparse.kron(share[None], sparse.eye_array(bins))])
+        for share in shares.T])
+    earlier = np.arange(n)[:, None] >= np.arange(bins)  # piece k lies on one of the first k + 1 cores
+    most = np.concatenate([np.ones(bins), earlier.ravel()])
+    found = optimize.milp(
+        np.concatenate([np.ones(bins), np.zeros(n * bins)]), integrality=np.ones(bins + n * bins),
+        bounds=optimize.Bounds(0, most),
+        constraints=[optimize.LinearConstraint(one_each, 1, 1), optimize.LinearConstraint(within, -np.inf, 0)])
+    if found.x is None:
+        return known
+    at: Ints = np.rint(found.x[bins:]).reshape(n, bins).argmax(axis=1).astype(np.int64)
+    held = np.zeros((bins, amounts.shape[1]), dtype=np.int64)
+    np.add.at(held, at, amounts)
+    return at if (held <= limits).all() else known  # the solver keeps limits to within a millionth

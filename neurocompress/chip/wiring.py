@@ -1,0 +1,122 @@
+"""A network as a chip is wired for it: what its fan-in policy makes of neurons with too many synapses.
+
+    refuse  nothing: a rule reports them
+    prune   the largest weights of each neuron stay (see `expected.limited`); compression chooses them by loss
+    split   partial sums: extra populations of the same shape each sum a part of a neuron's synapses, and the neuron
+            adds what they send. Every partial sum takes a neuron of a core and one axon and synapse of the core that
+            gathers, and the sum arrives in the same step. Assumed of Tianjic from Deng et al., IEEE JSSC 55(8):2228,
+            2020 ("fan-in expansion" over several cores); no public text gives the width of what is sent
+    join    ceil(fan-in / limit) neurons of the chip act as one (BrainScaleS-2: Pehle et al., Front. Neurosci.
+            16:795876, 2022), each of them with an equal share of its synapses
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..network.connections import Connection
+from ..network.graph import Network
+from ..network.nodes import Shape
+from .fan import Fan, Ints
+from .schema import FanInPolicy, Profile
+
+#: Synapses of one connection up to which partial sums are laid out; a larger one is left whole, and a rule reports it.
+MOST_SPLIT = 1 << 26
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """populations: shapes by name in order of computation, partial sums before the population that gathers them, the
+    input left out. fans: counters of all connections. delays: steps beyond one, by id of the connection. joined:
+    neurons of the chip that act as one, by population. stages: for partial sums, the population that gathers them."""
+
+    populations: dict[str, Shape]
+    fans: tuple[Fan, ...]
+    delays: dict[int, int]
+    joined: dict[str, int]
+    stages: dict[str, str]
+
+
+def wired(
+    network: Network, fans: tuple[Fan, ...], delays: dict[int, int], profile: Profile, policy: FanInPolicy,
+    count: Callable[[Connection], Fan],
+) -> Wiring:
+    """fans: counters of the network's connections. count: makes the counter of a new one."""
+    limit = profile.core.fan_in.value if profile.core.fan_in else None
+    populations: dict[str, Shape] = {}
+    made: list[Fan] = []
+    joined: dict[str, int] = {}
+    stages: dict[str, str] = {}
+    after = dict(delays)
+    for name in network.populations:
+        into = [f for f in fans if f.connection.target == name]
+        most = most_synapses(into) if limit else 0
+        if limit and most > limit and policy == "join":
+            joined[name] = math.ceil(most / limit)
+        if limit and most > limit and policy == "split" and (cuts := _parts(into, limit)):
+            for old, parts in zip(into, cuts, strict=True):
+                if parts == 1:
+                    made.append(old)
+                for part, piece in enumerate(_split(old.connection, parts) if parts > 1 else ()):
+                    stage = f"{name}/{old.connection.name}/{part + 1}of{parts}"
+                    populations[stage], stages[stage] = network.shapes[name], name
+                    sums = replace(piece, target=stage)
+                    gathered = _gathering(old.connection, stage)
+                    made += [count(sums), count(gathered)]
+                    after |= {id(sums): delays[id(old.connection)], id(gathered): 0}
+        else:
+            made += into
+        populations[name] = network.shapes[name]
+    return Wiring(populations, tuple(made), after, joined, stages)
+
+
+def most_synapses(into: list[Fan]) -> int:
+    """Synapses of the neuron of a population that has most, all connections together."""
+    return int(sum((f.fan_in() for f in into), np.zeros(1, dtype=np.int64)).max())
+
+
+def _parts(into: list[Fan], limit: int) -> list[int] | None:
+    """Partial sums for each connection, 1 for those that go straight into the neurons; None where it can't be done."""
+    each = [int(f.fan_in().max()) for f in into]
+    if any(int(f.fan_in().sum()) > MOST_SPLIT for f in into):
+        return None
+    parts = [max(2, math.ceil(n / limit)) if n > limit else 1 for n in each]
+    # what goes straight in takes its synapses, what is split one for each of its parts
+    taken = [n if p == 1 else p for n, p in zip(each, parts, strict=True)]
+    for k in sorted(range(len(each)), key=lambda k: -each[k]):
+        if sum(taken) > limit and parts[k] == 1 and each[k] > 1:
+            taken[k], parts[k] = 2, 2
+    return parts if sum(taken) <= limit else None
+
+
+def _split(c: Connection, parts: int) -> list[Connection]:
+    """The connection in `parts` of nearly equal numbers of synapses for each neuron, sources in order."""
+    from scipy import sparse
+
+    csr = c.matrix()
+    csr.eliminate_zeros()
+    csr.sort_indices()
+    per_row = np.diff(csr.indptr).astype(np.int64)
+    row = np.repeat(np.arange(csr.shape[0]), per_row)
+    rank: Ints = np.arange(csr.nnz) - np.repeat(csr.indptr[:-1].astype(np.int64), per_row)
+    part = rank * parts // np.maximum(per_row[row], 1)
+    found = []
+    for k in range(parts):
+        inside = part == k
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(row[inside], minlength=csr.shape[0]))])
+        weight = sparse.csr_array((csr.data[inside], csr.indices[inside], indptr), shape=csr.shape)
+        found.append(replace(c, weight=weight, kernel=None, bias=None))
+    return found
+
+
+def _gathering(c: Connection, stage: str) -> Connection:
+    """One synapse from each partial sum into its neuron; it bears the name of the weights that were split."""
+    from scipy import sparse
+
+    eye = sparse.csr_array(sparse.eye_array(c.n_targets))
+    return replace(c, source=stage, weight=eye, kernel=None, source_shape=c.target_shape, delay=0, feedback=False,
+                   trained=False, repeats=1)
