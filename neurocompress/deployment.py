@@ -13,8 +13,8 @@ from . import bundle
 from .backends import backend
 from .chip import integer_file
 from .chip.fit import Fit, check_fit
-from .chip.integer import IntegerNetwork
 from .chip.profile import Profile, load_profile, profile_text
+from .chip.real import OnChip
 from .compression.recipe import recipe_of
 from .data.spikes import SpikeData, drawn, load_spikes, poisson
 from .errors import Refused, refuse
@@ -41,7 +41,7 @@ class Deployment:
 
     network: Network
     compressed: Compressed
-    integer: IntegerNetwork
+    integer: OnChip
     fit: Fit
     report: Report
     folder: Path | None
@@ -108,7 +108,7 @@ def deploy(
 
 
 def write_bundle(
-    folder: Path, compressed: Compressed, integer: IntegerNetwork, report: Report, target: str | Path
+    folder: Path, compressed: Compressed, integer: OnChip, report: Report, target: str | Path
 ) -> None:
     """Everything needed to run, check and run again; in place whole or not at all."""
     with bundle.written(folder) as made:
@@ -122,7 +122,7 @@ def write_bundle(
                 emits.emit(integer, made / name)
 
 
-def quantization_facts(compressed: Compressed, integer: IntegerNetwork) -> dict[str, dict[str, Any]]:
+def quantization_facts(compressed: Compressed, integer: OnChip) -> dict[str, dict[str, Any]]:
     """What a reader needs to get the chip's integers back from the weights: by node of weights."""
     facts: dict[str, dict[str, Any]] = {}
     for connection in integer.synapses:
@@ -168,7 +168,7 @@ def message_bits(spikes: np.ndarray) -> int:
     return largest.bit_length() if largest > 1 else 0
 
 
-def _refuse_unwritable(profile: Profile, integer: IntegerNetwork) -> None:
+def _refuse_unwritable(profile: Profile, integer: OnChip) -> None:
     """Asks every back end of the target, before the long part of the work, whether it can express the network."""
     problems = [
         problem for name in profile.emits if hasattr(backend(name), "refusals")

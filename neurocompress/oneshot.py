@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__
-from .chip.build import step_of
-from .chip.units import gains
+from .chip.drive import gains, step_of
 from .compression.checkpoint import Checkpoint, key_of
 from .compression.layer import CompressedLayer, weights_of
 from .compression.module import compressed_groups, population_of

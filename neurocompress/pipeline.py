@@ -11,10 +11,14 @@ from functools import cached_property
 
 import numpy as np
 
-from .chip.build import Features, build, step_of
-from .chip.integer import Arithmetic, IntegerNetwork
+from .chip.analog import on_circuits
+from .chip.build import Features, build
+from .chip.drive import gains, step_of
+from .chip.formats import ChipArithmetic
+from .chip.integer import Arithmetic
 from .chip.profile import Profile
-from .chip.units import Units, WeightFormat, fit_units, gains
+from .chip.real import Analog, FloatState, OnChip
+from .chip.units import Units, WeightFormat, fit_units
 from .compression.layer import CompressedLayer
 from .compression.module import compressed_groups
 from .compression.recipe import Recipe, recipe_of
@@ -32,6 +36,8 @@ from .simulation.float import Peak
 
 #: Largest potential in thresholds that is expected where no data says.
 PEAK_WITHOUT_DATA = 32.0
+#: Decay factors of real-valued neurons are not rounded: so fine a fraction that it does not matter.
+REAL = 2**40
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +46,8 @@ class Compressed:
 
     network: canonical, its weights on the grid, in the model's own units. original: canonical, before compression.
     layers: by node of weights. units: by population. fmt and features: the chip's, from its profile.
+    arithmetic: what its neurons compute with; where that is not public real numbers stand for it, and the chip's
+    network is written but not emulated.
     """
 
     original: Network
@@ -49,18 +57,24 @@ class Compressed:
     fmt: WeightFormat
     features: Features
     profile: Profile
+    arithmetic: ChipArithmetic
     recipe: Recipe
     notes: tuple[str, ...]
 
+    @property
+    def emulated(self) -> bool:
+        """Whether the chip's arithmetic is known."""
+        return self.profile.formats is not None
+
     @cached_property
-    def integer(self) -> IntegerNetwork:
+    def integer(self) -> OnChip:
         return self.integer_network()
 
-    def integer_network(self, input_bits: int = 0) -> IntegerNetwork:
-        """The network in the chip's integers. Raises `Refused` for everything the chip can not hold."""
+    def integer_network(self, input_bits: int = 0) -> OnChip:
+        """The network as the chip stores it. Raises `Refused` for everything the chip can not hold."""
         return build(
             self.network, {n: layer.m for n, layer in self.layers.items() if layer.m is not None}, self.units, self.fmt,
-            self.profile.arithmetic, self.features, input_bits)
+            self.arithmetic, self.features, input_bits)
 
 
 def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
@@ -72,13 +86,25 @@ def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
         raise refuse(f"{profile.name} stores no weights of {chosen} bits", fix=(
             f"Choose --bits among {', '.join(map(str, allowed))}" if allowed else "Its profile names no weight bits"))
     low, high = (weights.exponent.value if weights.exponent else None) or (0, 0)
-    return WeightFormat(chosen, weights.magnitude_bits.value or chosen, weights.mixed_sign_bits.value or 0, low, high,
-                        weights.scale.value or "per-connection")
+    scale = weights.scale.value or "per-connection"
+    magnitude = chosen if scale == "per-population" else weights.magnitude_bits.value or chosen
+    beside = weights.mixed_range is not None and weights.mixed_range.value == "beside"
+    return WeightFormat(
+        chosen, (1 << chosen) - 1 if beside else Grid.levels(chosen), magnitude, weights.mixed_sign_bits.value or 0,
+        low, high, scale, "beside" if beside else "mixed")
 
 
 def features(profile: Profile) -> Features:
-    graded, delay = profile.neurons.graded_spikes.value, profile.neurons.delay_max.value
-    return Features(graded or 0, delay or 0)
+    graded, delay, resets = (getattr(profile.neurons, n).value for n in ("graded_spikes", "delay_max", "reset"))
+    return Features(graded or 0, delay or 0, tuple(resets or ("zero", "subtract")))
+
+
+def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
+    """What the chip computes with, and a sentence where that is not public."""
+    if profile.formats is not None:
+        return profile.arithmetic, ()
+    return FloatState(), (f"the arithmetic of {profile.title} is not public: weights are put on its grid, neurons are "
+                          "not emulated",)
 
 
 @dataclass(eq=False)
@@ -90,7 +116,7 @@ class ChipGrids:
 
     network: Network
     fmt: WeightFormat
-    arithmetic: Arithmetic
+    arithmetic: ChipArithmetic
     into: dict[str, list[Connection]]
     peaks: dict[str, Peak]
     units: dict[str, Units] = field(default_factory=dict)
@@ -105,7 +131,7 @@ class ChipGrids:
         return self.fmt.bits
 
     def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
-        m_max = Grid.levels(self.fmt.bits)
+        m_max = self.fmt.m_max
         wanted = {n: np.asarray(end.reshape(-1) if self.per_row else end.max()) / m_max for n, end in ends.items()}
         gain = float(np.mean(_gain(self.network, population)))
         fixed = {c.name: gain for c in self.into[population] if not c.trained}
@@ -130,31 +156,43 @@ def compress_for(
     fmt = weight_format(profile, recipe.bits if bits is None and recipe is not None else bits)
     recipe = recipe_of(recipe, bits=fmt.bits, grid={"levels": "symmetric"})
     original = canonical(network)
-    network, said = expressible(original, features(profile), profile.title)
+    arithmetic, unknown = arithmetic_of(profile)
+    network, said = expressible(original, features(profile), arithmetic, profile.title)
     found = connections(network)
     into = {p: [c for c in found if c.target == p] for p in network.populations}
     tell = progress or (lambda stage, done, total: None)
     groups = compressed_groups(network)
     statistics = Statistics(network, spikes, groups, recipe.how.membrane, MEMORY, device, tell)
     calibration = statistics.of(groups[0]) if groups else None
-    grids = ChipGrids(network, fmt, profile.arithmetic, into, {} if calibration is None else calibration.peaks)
-    walked = compress_layers(network, row_gains(network), spikes, recipe, grids, decays=_decays(network, profile),
+    grids = ChipGrids(network, fmt, arithmetic, into, {} if calibration is None else calibration.peaks)
+    walked = compress_layers(network, row_gains(network), spikes, recipe, grids, decays=_decays(network, arithmetic),
                              statistics=statistics, device=device, progress=tell)
     for population in network.populations:  # those that only fixed connections feed
         if population not in grids.units and into[population]:
             grids.grids(population, {}, {})
     return Compressed(original, walked.network, walked.layers, grids.units, fmt, features(profile), profile,
-                      recipe, said + walked.notes)
+                      arithmetic, recipe, unknown + said + walked.notes)
 
 
-def expressible(network: Network, chip: Features, title: str) -> tuple[Network, tuple[str, ...]]:
-    """The network under conventions that the chip's neurons have, and a sentence for each that was changed."""
-    if network.conventions.spikes_per_step == "many" and not chip.graded_bits:
-        one = replace(network.conventions, spikes_per_step="one")
-        said = (f"{title} sends at most one spike per neuron and step: neurons that sent several in a step "
-                "now send one, and the rest in later steps where they reset by subtraction")
-        return replace(network, conventions=one), (said,)
-    return network, ()
+def expressible(
+    network: Network, chip: Features, arithmetic: ChipArithmetic, title: str
+) -> tuple[Network, tuple[str, ...]]:
+    """The network with conventions and neurons that the chip has, and a sentence for each change."""
+    rule, said = network.conventions, []
+    if rule.spikes_per_step == "many" and not chip.graded_bits:
+        rule = replace(rule, spikes_per_step="one")
+        said.append(f"{title} sends at most one spike per neuron and step: neurons that sent several in a step "
+                    "now send one, and the rest in later steps where they reset by subtraction")
+    if rule.reset not in chip.resets:
+        (there,) = chip.resets
+        rule = replace(rule, reset=there, two_phase_reset=False)
+        said.append(f"{title} has no reset of kind '{network.conventions.reset}': its neurons reset to {there}, and "
+                    "what was above the threshold is lost")
+    network = replace(network, conventions=replace(rule, weights="float"))  # its weights are on the chip's grid now
+    if not isinstance(arithmetic, Analog):
+        return network, tuple(said)
+    network, more = on_circuits(network, arithmetic)
+    return network, (*said, *more)
 
 
 def _gain(network: Network, population: str) -> Array:
@@ -171,9 +209,9 @@ def _peak(network: Network, population: str, peaks: Mapping[str, Peak]) -> float
     return max(seen.v, seen.u) / float(np.min(np.abs(threshold_of(step))))
 
 
-def _decays(network: Network, profile: Profile) -> dict[str, Decay]:
+def _decays(network: Network, arithmetic: ChipArithmetic) -> dict[str, Decay]:
     """Decay factors of each population as the chip rounds them (the mean, where neurons differ)."""
-    unity = 2**profile.arithmetic.decay_bits
+    unity = 2**arithmetic.decay_bits if isinstance(arithmetic, Arithmetic) else REAL
     found = {}
     for name in network.populations:
         step = step_of(network.nodes[name], network.conventions)

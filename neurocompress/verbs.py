@@ -17,7 +17,7 @@ from .frontends import nir as nir_file
 from .network.graph import Network
 
 if TYPE_CHECKING:
-    from .chip.integer import IntegerNetwork
+    from .chip.real import OnChip
     from .data.spikes import SpikeData
     from .report.verify import Change, Run
     from .simulation.emulator import Overflow
@@ -187,10 +187,10 @@ class _Runnable:
     shapes: dict[str, tuple[int, ...]]
     input: str
     notes: tuple[str, ...]
-    integer: IntegerNetwork | None = None
+    integer: OnChip | None = None
 
 
-def _integers(path: Path) -> IntegerNetwork:
+def _integers(path: Path) -> OnChip:
     """A bundle's integer network. Raises `Refused` when it is damaged."""
     from .chip import integer_file
 
@@ -200,7 +200,7 @@ def _integers(path: Path) -> IntegerNetwork:
         raise Refused(replace(p, fix="Deploy the model again") for p in refused.problems) from None
 
 
-def _refuse_graded(network: IntegerNetwork, data: SpikeData) -> None:
+def _refuse_graded(network: OnChip, data: SpikeData) -> None:
     """A chip can not be sent more than its messages hold: the emulation would compute something else."""
     most = max(1, (1 << network.input_message_bits) - 1)
     if data.spikes.max(initial=0) > most:

@@ -26,8 +26,8 @@ class IntegerFormats(Part):
     """Number formats of digital neurons; the field names are those of `neurocompress.chip.integer.Arithmetic`."""
 
     form: Literal["loihi", "integer"]
-    state_bits: Entry[Count]
-    decay_bits: Entry[Count]
+    state_bits: Entry[Annotated[int, Field(ge=2, le=30)]]
+    decay_bits: Entry[Annotated[int, Field(ge=1, le=20)]]
     activation_shift: Entry[Count]
     threshold_bits: Entry[Count]
     threshold_shift: Entry[Count]
@@ -87,7 +87,7 @@ def arithmetic_of(
         return Arithmetic(**values, u_wraps=formats.form == "loihi", weight_exponent_min=low, weight_exponent_max=high,
                           delay_max=delay_max or 0, source=source, assumed=assumed)
     if isinstance(formats, FloatStateFormats):
-        return FloatState(delay_max or 0, source, assumed)
+        return FloatState(source, assumed)
     tau_mem, tau_syn = ((low * MICROSECOND, high * MICROSECOND) for low, high in (values["tau_mem"], values["tau_syn"]))
     spreads = {name: value for name, value in values.items() if name.startswith("spread_")}
     return Analog(values["acceleration"], tau_mem, tau_syn, values["refractory"][0] * MICROSECOND, **spreads,

@@ -1,4 +1,4 @@
-"""An integer network in one .npz file: what a bundle keeps, so that it runs again without the model."""
+"""A network on its chip in one .npz file: what a bundle keeps, so that it runs again without the model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,25 @@ from scipy import sparse
 
 from ..data.arrays import read_arrays, save_arrays
 from ..errors import refuse
+from ..network import conventions
 from ..network.connections import Kernel
+from ..network.conventions import Conventions
+from ..network.discrete import Step
 from .integer import Arithmetic, IntegerNetwork, Population, Synapses
+from .real import Analog, FloatState, OnChip, RealNetwork, RealPopulation
 
 FORMAT = "neurocompress-integer/1"
 
 
-def save(network: IntegerNetwork, path: Path) -> None:
+#: Classes by the form of arithmetic in the header; files of version 0.1.0 name none and are integer.
+FORMS: dict[str, tuple[type[Any], type[Any], type[Any]]] = {
+    "integer": (IntegerNetwork, Population, Arithmetic),
+    "float-state": (RealNetwork, RealPopulation, FloatState),
+    "analog": (RealNetwork, RealPopulation, Analog),
+}
+
+
+def save(network: OnChip, path: Path) -> None:
     """Writes the network, atomically."""
     arrays: dict[str, np.ndarray] = {}
 
@@ -33,13 +45,18 @@ def save(network: IntegerNetwork, path: Path) -> None:
             return {"csr": key, "shape": list(csr.shape)}
         if isinstance(value, Kernel):
             return {"kernel": asdict(value)}
+        if isinstance(value, Conventions):
+            return {"conventions": value.to_dict()}
+        if isinstance(value, Step):
+            return {"step": {f.name: plain(getattr(value, f.name), f"{key}.{f.name}") for f in fields(value)}}
         return value.item() if isinstance(value, np.generic) else value
 
-    def whole(item: Synapses | Population, key: str) -> dict[str, Any]:
+    def whole(item: Any, key: str) -> dict[str, Any]:
         return {f.name: plain(getattr(item, f.name), f"{key}.{f.name}") for f in fields(item)}
 
     header = {
-        "format": FORMAT, "input": network.input, "input_shape": network.input_shape, "output": network.output,
+        "format": FORMAT, "form": next(f for f, kinds in FORMS.items() if kinds[2] is type(network.arithmetic)),
+        "input": network.input, "input_shape": network.input_shape, "output": network.output,
         "arithmetic": asdict(network.arithmetic), "notes": network.notes,
         "input_message_bits": network.input_message_bits,
         "populations": [whole(p, f"p{k}") for k, p in enumerate(network.populations)],
@@ -48,7 +65,7 @@ def save(network: IntegerNetwork, path: Path) -> None:
     save_arrays(path, {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays})
 
 
-def load(path: Path) -> IntegerNetwork:
+def load(path: Path) -> OnChip:
     """Reads what `save` wrote. Raises `Refused` for anything else."""
     arrays = read_arrays(path)
     try:
@@ -66,17 +83,24 @@ def load(path: Path) -> IntegerNetwork:
             if isinstance(stored, dict) and "kernel" in stored:
                 kernel = {k: _tuples(v) for k, v in stored["kernel"].items()}
                 return Kernel(**kernel)
+            if isinstance(stored, dict) and "conventions" in stored:
+                return conventions.from_dict(stored["conventions"], str(path))
+            if isinstance(stored, dict) and "step" in stored:
+                return Step(**{name: value(part) for name, part in stored["step"].items()})
             return stored
 
         def item(kind: Any, stored: dict[str, Any]) -> Any:
             found = {name: value(part) for name, part in stored.items()}
             return kind(**{n: _tuples(v) if n.endswith("shape") else v for n, v in found.items()})
 
-        return IntegerNetwork(
+        kind, population, arithmetic = FORMS[header.get("form", "integer")]
+        made: OnChip = kind(
             header["input"], tuple(header["input_shape"]), header["output"],
-            tuple(item(Population, p) for p in header["populations"]),
+            tuple(item(population, p) for p in header["populations"]),
             tuple(item(Synapses, s) for s in header["synapses"]),
-            Arithmetic(**header["arithmetic"]), tuple(header["notes"]), header["input_message_bits"])
+            arithmetic(**{n: _tuples(v) for n, v in header["arithmetic"].items()}), tuple(header["notes"]),
+            header["input_message_bits"])
+        return made
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise refuse(f"holds no integer network ({type(error).__name__}: {error})", file=str(path),
                      fix="Deploy the model again") from None

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from ..network.conventions import Conventions
 from ..network.discrete import Step
 from ..network.nodes import Array, Shape
-from .integer import ChipNetwork
+from .integer import ChipNetwork, IntegerNetwork
 
 
 @dataclass(frozen=True)
 class FloatState:
-    """States in float32. delay_max: steps a spike can wait. assumed: sentences on what is not public."""
+    """States in float32. assumed: sentences on what is not public."""
 
-    delay_max: int
     source: str = ""
     assumed: tuple[str, ...] = ()
 
@@ -46,11 +45,6 @@ class Analog:
     source: str = ""
     assumed: tuple[str, ...] = ()
 
-    @property
-    def delay_max(self) -> int:
-        """No spike can wait."""
-        return 0
-
 
 @dataclass(frozen=True, eq=False)
 class RealPopulation:
@@ -66,7 +60,7 @@ class RealPopulation:
     step: Step
     conventions: Conventions
     v_init: Array
-    unit: float = 1.0
+    unit: Array
     latency: int = 1
 
     @property
@@ -77,3 +71,7 @@ class RealPopulation:
 @dataclass(frozen=True, eq=False)
 class RealNetwork(ChipNetwork[RealPopulation, FloatState | Analog]):
     """Weights are integers as the chip stores them (of one virtual analog chip: the numbers they turn out to be)."""
+
+
+#: A network on any chip.
+OnChip = IntegerNetwork | RealNetwork

@@ -1,9 +1,9 @@
-"""How a population's potentials are counted in a chip's integers.
+"""How a population's potentials are counted in stored weights.
 
 All weights into a population are first divided by its thresholds: one unit of input then moves the membrane by
 one threshold. In these threshold units a stored weight q with exponent e is worth q 2^e / vth, so the choice of
 the threshold mantissa vth and of the exponents fixes the steps of all grids into that population, and the
-threshold itself is met exactly.
+threshold itself is met exactly. Where states are real numbers any vth is as good as another, and any step is granted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import Problem, Refused
-from ..network.conventions import Conventions
-from ..network.discrete import Step, threshold_of
-from ..network.nodes import Array, Node, Threshold
+from ..network.nodes import Array
+from .formats import ChipArithmetic
 from .integer import Arithmetic
 
 #: Room above the largest potential seen in calibration before the chip's registers end.
@@ -26,17 +25,22 @@ HEADROOM = 2.0
 class WeightFormat:
     """How a chip stores weights: numbers from its profile.
 
-    bits: stored bits; magnitude_bits: bits of a full weight; mixed_sign_bits: low bits that mixed signs cost;
+    bits: stored bits; m_max: largest integer of its grid, which is symmetric; magnitude_bits: bits of a full weight;
+    mixed_sign_bits: low bits that mixed signs cost;
     exponent_min, exponent_max: range of the power of two that one connection shares.
-    scale: "per-connection", or "per-channel" where each neuron has a threshold of its own.
+    scale: "per-connection"; "per-channel" where each neuron has a threshold of its own; "per-population": one step for
+        all weights into a population.
+    sign: of stored weights, "mixed", or "beside" where the sign is stored beside the magnitude (or as a pair of rows).
     """
 
     bits: int
+    m_max: int
     magnitude_bits: int
     mixed_sign_bits: int
     exponent_min: int
     exponent_max: int
     scale: str
+    sign: str = "mixed"
 
     @property
     def lsb(self) -> int:
@@ -46,28 +50,16 @@ class WeightFormat:
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """vth: threshold mantissa, int64, () or (rows,). exponents and steps by connection; a step is in
-    threshold units, float64, () or (rows,), rows being neurons or channels."""
+    """vth: threshold mantissa, int64 (float64 where states are real), () or (rows,). exponents and steps by connection;
+    a step is in threshold units, float64, () or (rows,), rows being neurons or channels."""
 
     vth: np.ndarray
     exponents: dict[str, int]
     steps: dict[str, Array]
 
 
-def gains(node: Node, step: Step | None, conventions: Conventions) -> Array:
-    """By how many thresholds one unit of input moves the membrane at once, float64, broadcasts to the shape."""
-    if step is None:
-        assert isinstance(node, Threshold)
-        return np.asarray(1.0 / np.asarray(node.threshold, dtype=np.float64))
-    distance = threshold_of(step)
-    gain = step.input_gain
-    if conventions.input_decays:
-        gain = gain * (step.beta if step.alpha is None else step.alpha)
-    return np.asarray(gain / distance)
-
-
 def fit_units(
-    wanted: dict[str, Array], sizes: dict[str, int], fmt: WeightFormat, arithmetic: Arithmetic,
+    wanted: dict[str, Array], sizes: dict[str, int], fmt: WeightFormat, arithmetic: ChipArithmetic,
     peak: float, population: str,
 ) -> Units:
     """Threshold mantissa and exponents whose steps are at least (nearly) the wanted ones, with fine thresholds.
@@ -76,6 +68,12 @@ def fit_units(
     peak: largest |u| or |v| in thresholds that must fit the registers.
     Raises `Refused` when no exponent brings the threshold into range.
     """
+    if fmt.scale == "per-population":
+        wanted = dict.fromkeys(wanted, np.asarray(max(float(np.max(step)) for step in wanted.values())))
+    if not isinstance(arithmetic, Arithmetic):
+        step = next(iter(wanted.values()))
+        return Units(fmt.lsb / step, dict.fromkeys(wanted, 0), wanted)
+
     def exponents_for(base: str) -> dict[str, int]:
         unit = wanted[base] / fmt.lsb
         return {

@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import __version__
 from ..chip.fit import Fit
-from ..chip.integer import IntegerNetwork
 from ..chip.profile import Profile
+from ..chip.real import OnChip
 from ..network.connections import Connection, connections
 from ..network.graph import Network
 from ..pipeline import Compressed
@@ -131,7 +131,7 @@ def _percent(right: np.ndarray) -> float:
 
 
 def make_report(
-    *, model: str, profile: Profile, network: Network, compressed: Compressed, integer: IntegerNetwork, fit: Fit,
+    *, model: str, profile: Profile, network: Network, compressed: Compressed, integer: OnChip, fit: Fit,
     runs: dict[str, Run], changes: dict[tuple[str, str], tuple[Change, ...]], overflow: dict[str, Overflow],
     labels: np.ndarray | None, calibration: Split, options: Mapping[str, Any],
 ) -> Report:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chip.integer import IntegerNetwork
+from ..chip.real import OnChip
 from ..network.graph import Network
 from ..simulation.emulator import Overflow, emulate
 from ..simulation.float import simulate
@@ -62,8 +62,8 @@ def float_engine(network: Network, device: str = "cpu") -> Engine:
     return lambda spikes: simulate(network, spikes, names, device=device)
 
 
-def emulator_engine(network: IntegerNetwork, overflow: dict[str, Overflow], device: str = "cpu") -> Engine:
-    """All populations' spikes of an integer network; `overflow` is added to."""
+def emulator_engine(network: OnChip, overflow: dict[str, Overflow], device: str = "cpu") -> Engine:
+    """All populations' spikes of a network on its chip; `overflow` is added to."""
     names = [p.name for p in network.populations]
 
     def run(spikes: np.ndarray) -> dict[str, np.ndarray]:

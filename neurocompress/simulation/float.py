@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Problem, Refused
+from ..network.discrete import discretize
 from ..network.graph import Network
 from ..network.nodes import Delay, Input, Neuron, Threshold
 from .learning import Learning
@@ -184,8 +185,8 @@ class Runner:
 
     def _membrane(self, name: str, node: Neuron, batch: int) -> Membrane:
         constant = sum((self.rest[a] for a in self.network.inputs_of(name)), torch.zeros_like(self.rest[name]))
-        surrogate = None if self.learning is None else self.learning.surrogate
-        return Membrane(node, self.network.conventions, batch, constant, self.peaks is not None, surrogate)
+        surrogate, conventions = None if self.learning is None else self.learning.surrogate, self.network.conventions
+        return Membrane(discretize(node, conventions), conventions, batch, constant, self.peaks is not None, surrogate)
 
     def _room(self, steps: int, shape: tuple[int, ...], like: Tensor) -> Steps:
         """Zeros (steps, *shape) to write into step by step; separate tensors under autograd, which keeps what was

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ..network.conventions import Conventions
-from ..network.discrete import discretize
-from ..network.nodes import Neuron
+from ..network.discrete import Step
 
 
 class Membrane:
@@ -26,13 +25,12 @@ class Membrane:
     surrogate: what gives spikes a gradient, see `learning.Learning`; None in plain simulation.
     """
 
-    def __init__(self, neuron: Neuron, conventions: Conventions, batch: int, constant: Tensor, watch: bool = False,
+    def __init__(self, coefficients: Step, conventions: Conventions, batch: int, constant: Tensor, watch: bool = False,
                  surrogate: Callable[[Tensor, Tensor], Tensor] | None = None):
-        coefficients = discretize(neuron, conventions)
         self.conventions = conventions
         self.two_phase = conventions.two_phase_reset and conventions.reset == "subtract"
         dtype, device = constant.dtype, constant.device
-        shape = (batch, *neuron.shape)
+        shape = (batch, *constant.shape)
 
         def tensor(values: object) -> Tensor:
             found = torch.as_tensor(values, dtype=dtype, device=device)

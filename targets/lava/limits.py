@@ -38,6 +38,10 @@ def _integers(values: object) -> bool:
 
 
 def _structure(network: IntegerNetwork) -> Iterator[Problem]:
+    if not isinstance(network, IntegerNetwork):
+        yield Problem("its neurons keep real numbers, Lava's Loihi computes in integers",
+                      fix="Deploy to a chip with integer neurons, or take lava out of the profile's `emits`")
+        return
     a = network.arithmetic
     for field, expected in LAVA.items():
         if getattr(a, field) != expected:

@@ -1,0 +1,100 @@
+"""A model on analog circuits: its time constants in the chip's time, and the nearest that the circuits can do.
+
+One second of the model is 1 / acceleration seconds of the chip. What lies outside of the circuits' range is set to its
+nearest end, and said: the emulation then shows what the chip would do, not what the model asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import refuse
+from ..network.discrete import discretize
+from ..network.graph import Network
+from ..network.nodes import Array, Neuron, Node
+from .real import Analog
+
+#: Where a violation is reported in a person's unit.
+MICROSECONDS = 1e6
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A time constant of a population that the circuits can not have, in microseconds of the chip. wanted: the value
+    farthest out; infinite for a neuron that does not leak. nearest: the end of the range that it is set to."""
+
+    population: str
+    quantity: str
+    wanted: float
+    nearest: float
+
+    def __str__(self) -> str:
+        side = "shortest" if self.nearest > self.wanted else "longest"
+        wanted = "never decays" if np.isinf(self.wanted) else f"is {self.wanted:.3g} us"
+        return (f"'{self.population}': its {self.quantity} {wanted} on the chip, the {side} there is "
+                f"{self.nearest:.3g} us, which it gets")
+
+
+def breaches(network: Network, chip: Analog) -> Iterator[Breach]:
+    """Every time constant outside of the chip's range, population by population. Raises `Refused` without a dt."""
+    _ = seconds_per_step(network)
+    for name in network.populations:
+        node = network.nodes[name]
+        if isinstance(node, Neuron):
+            for quantity, wanted, (low, high) in (
+                    ("membrane time constant", times(node.tau_mem, np.inf, chip), chip.tau_mem),
+                    ("synaptic time constant", times(node.tau_syn, 0.0, chip), chip.tau_syn)):
+                for end, out in ((low, float(wanted.min())), (high, float(wanted.max()))):
+                    if (out < end) if end == low else (out > end):
+                        yield Breach(name, quantity, out * MICROSECONDS, end * MICROSECONDS)
+
+
+def times(tau: Array | None, missing: float, chip: Analog) -> Array:
+    """A time constant in seconds of the chip."""
+    return np.asarray(missing if tau is None else tau, dtype=np.float64) / chip.acceleration
+
+
+def seconds_per_step(network: Network) -> float:
+    if network.conventions.dt is None:
+        raise refuse("an analog chip runs in time, and the model says nothing about seconds per step",
+                     fix="Give --dt, or a --preset that has one")
+    return network.conventions.dt
+
+
+def on_circuits(network: Network, chip: Analog) -> tuple[Network, tuple[str, ...]]:
+    """The network with neurons that the chip has, and a sentence for each change.
+
+    Every neuron leaks and has a synapse; time constants are within the chip's range; states decay exponentially.
+    The charge that an input brings in one step is kept where a synapse is added. Raises `Refused` without a dt.
+    """
+    notes = [str(b) for b in breaches(network, chip)]
+    dt = seconds_per_step(network)
+    if dt / chip.acceleration < chip.refractory:
+        notes.append(f"a step of {dt:.3g} s is {dt / chip.acceleration * MICROSECONDS:.3g} us on the chip, shorter "
+                     f"than a neuron's shortest pause of {chip.refractory * MICROSECONDS:.3g} us: it can not spike in "
+                     "every step, which is not emulated")
+    rule = network.conventions
+    for what, there in (("a floor of the membrane", rule.v_floor), ("a reset in two phases", rule.two_phase_reset)):
+        if there:
+            notes.append(f"the model has {what}, the chip has none")
+    changed: dict[str, Node] = {}
+    for name in network.populations:
+        node = network.nodes[name]
+        if isinstance(node, Neuron):
+            step = discretize(node, rule)
+            tau_mem = np.clip(times(node.tau_mem, np.inf, chip), *chip.tau_mem) * chip.acceleration
+            tau_syn = np.clip(times(node.tau_syn, 0.0, chip), *chip.tau_syn) * chip.acceleration
+            alpha, beta = np.exp(-dt / tau_syn), np.exp(-dt / tau_mem)
+            gain_syn = (1 - alpha) if step.gain_syn is None else step.gain_syn
+            gain = step.gain
+            if rule.input_decays:
+                gain = gain * (step.beta if step.alpha is None else step.alpha)
+            leak = np.zeros(()) if node.tau_mem is None else step.leak / (1 - step.beta)
+            changed[name] = replace(
+                node, tau_mem=tau_mem, tau_syn=tau_syn, r=gain / (1 - beta), w_in=gain_syn / (1 - alpha), v_leak=leak)
+    conventions = replace(rule, decay="exponential", gain="nir", input_decays=False, ignore=(), v_floor=False,
+                          two_phase_reset=False)
+    return replace(network.with_nodes(changed), conventions=conventions), tuple(notes)
