@@ -14,7 +14,7 @@ from neurocompress.chip.memory import (
     index_bits,
     nengo_loihi_words,
     nxtf_words,
-    spynnaker_matrix_bytes,
+    spynnaker_block,
     stored_bits,
 )
 
@@ -37,7 +37,7 @@ def test_a_core_holds_the_published_number_of_sparse_axons() -> None:
 
 
 def test_a_dense_matrix_of_spinnaker_1_takes_the_published_bytes() -> None:
-    assert spynnaker_matrix_bytes(256, 256, per_core=256) == 265_232
+    assert spynnaker_block(256, 4 * (256 + 3), per_core=256) == 265_232
 
 
 @given(sources=st.lists(st.integers(1, 700), min_size=1, max_size=4), row=st.integers(1, 256),
@@ -45,7 +45,7 @@ def test_a_dense_matrix_of_spinnaker_1_takes_the_published_bytes() -> None:
 def test_blocks_of_spinnaker_1_equal_a_walk_through_its_memory(sources: list[int], row: int, per_core: int) -> None:
     address, found = 8, np.int64(8)
     for n in sources:
-        found = spynnaker_matrix_bytes(n, row, per_core, found)
+        found = spynnaker_block(n, 4 * (row + 3), per_core, found)
         atoms = min(n, per_core)
         for _ in range(0, n, atoms):  # a matrix for each core before, the last as large as the others
             while address % 16:
@@ -57,7 +57,7 @@ def test_blocks_of_spinnaker_1_equal_a_walk_through_its_memory(sources: list[int
 
 
 def test_no_matrix_of_spinnaker_1_takes_nothing() -> None:
-    assert spynnaker_matrix_bytes(256, [0, 1], 256).tolist() == [8, 16 + 256 * 16]
+    assert spynnaker_block(256, [0, 16], 256).tolist() == [8, 16 + 256 * 16]
 
 
 @pytest.mark.parametrize(("name", "arguments", "dense", "thin"), [

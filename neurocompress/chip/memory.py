@@ -17,6 +17,7 @@ Formula = Callable[..., tuple[Ints, Ints]]
 
 WORD = 64  # bits
 HEADER = 10  # bits that begin a block: 4 name its format, 6 count its synapses
+BLOCK_HEADER = 8  # bytes before the first matrix of SpiNNaker 1
 ROW_HEADER = 3  # words of 32 bit that begin a row of SpiNNaker 1
 SOURCE_WORD = 32  # bits assumed for each source of SpiNNaker 2
 CROSSBAR_COLUMNS = 256  # neurons that an axon of TrueNorth passes
@@ -102,7 +103,7 @@ def spynnaker_rows(
     runs: ArrayLike, length: ArrayLike, nonzero: ArrayLike, neurons: ArrayLike, bits: int, delay_bits: int
 ) -> tuple[Ints, Ints]:
     """SpiNNaker 1: a row of one word of 32 bit for each synapse that is not zero, and three words before them. A
-    matrix has rows of one length and more of them than sources: see `spynnaker_matrix_bytes`.
+    matrix has rows of one length and more of them than sources: see `spynnaker_block`.
 
     Source: sPyNNaker 7.4.1 synapse_io.py (header of 3 words), synapse_dynamics_static.py (one word per synapse).
     """
@@ -110,19 +111,19 @@ def spynnaker_rows(
     return row, row
 
 
-def spynnaker_matrix_bytes(sources: int, longest: ArrayLike, per_core: int, start: ArrayLike = 8) -> Ints:
+def spynnaker_block(sources: int, longest: ArrayLike, per_core: int, end: ArrayLike | None = None) -> Ints:
     """Where the block of synapses of a SpiNNaker 1 core ends once one more matrix is in it, in bytes.
 
     sources: neurons that the matrix comes from, in cores of at most `per_core`; the last one is not trimmed. longest:
-    synapses of its longest row; no matrix where it is 0. start: where the block ends before; 8 when it is empty.
-    Every core's rows begin at a multiple of 16 bytes: 256 onto 256 take 265,232 bytes.
+    bytes of its longest row, as which all are stored; no matrix where it is 0. end: where the block ended before, None
+    when it is empty. Every core's rows begin at a multiple of 16 bytes: 256 onto 256 take 265,232 bytes.
     Source: sPyNNaker 7.4.1 population_vertex.py get_synapses_size, master_pop_table.py get_next_allowed_address.
     """
-    longest, end = np.asarray(longest, dtype=np.int64), np.asarray(start, dtype=np.int64)
+    row, at = np.asarray(longest, dtype=np.int64), np.asarray(BLOCK_HEADER if end is None else end, dtype=np.int64)
     rows = min(sources, per_core)
     for _ in range(-(-sources // rows) if rows else 0):
-        end = np.where(longest > 0, 16 * _ceil_div(end, 16) + rows * 4 * (longest + ROW_HEADER), end)
-    return end
+        at = np.where(row > 0, 16 * _ceil_div(at, 16) + rows * row, at)
+    return at
 
 
 def signed_pairs(
@@ -158,6 +159,9 @@ FORMULAS: dict[str, Formula] = {
     "signed-pairs": signed_pairs,
     "crossbar-rows": crossbar_rows,
 }
+#: Formulas whose lists lie in blocks with gaps: each takes the sources of a matrix, the bytes of its longest list for
+#: each core, the most neurons of a core, and where the cores' blocks ended before; and gives where they end, in bytes.
+BLOCKS: dict[str, Callable[..., Ints]] = {"spynnaker-rows": spynnaker_block}
 #: Formulas that rest on no public encoding: what they say is an estimate.
 ESTIMATES = frozenset({"weight-and-index-bits", "synapse-words"})
 

@@ -1,102 +1,23 @@
-"""The rules of fitting: each a small function whose docstring is the rule that the user reads.
+"""The rules of fitting that concern neurons, weights and single cores, and the list of all rules.
 
-Every rule has a code, names the profile field it rests on, and reports every breach, never only the first.
+Each is a small function whose docstring is the rule that the user reads.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import refuse
-from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron, Pool
-from .mapping import Layer, Placement
+from . import rules_of_chips, rules_of_crossbars, rules_of_layer_cores  # noqa: F401 (they register themselves)
+from .entry import Entry
 from .memory import stored_bits
-from .schema import Entry, Profile
+from .rule import RULES, Case, Finding, Unchecked, Violation, limit_of, rule
 
-
-@dataclass(frozen=True)
-class Violation:
-    """One limit that one layer breaks.
-
-    layer: the node that holds the weights, or the population. resource, unit: what there is too little of.
-    fix: the cheapest change that makes this rule pass, as a sentence. frees: bytes of synapse memory it frees.
-    apply: that change as arguments of `check_fit` (bits, sparsity, chips), empty when it is none of these.
-    """
-
-    code: str
-    layer: str
-    resource: str
-    needed: float
-    available: float
-    unit: str
-    fix: str = ""
-    frees: int = 0
-    apply: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def excess(self) -> float:
-        return self.needed - self.available
-
-    def __str__(self) -> str:
-        return (f"{self.code} {self.layer}: {self.resource}: {self.needed:,g} {self.unit} needed, {self.available:,g} "
-                f"available. {self.fix}").rstrip()
-
-
-@dataclass(frozen=True)
-class Unchecked:
-    """A limit that nobody published, so nothing can be said to keep it."""
-
-    code: str
-    resource: str
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What the rules look at. bits: asked-for bits per weight by connection name. delays: extra steps by id."""
-
-    network: Network
-    profile: Profile
-    connections: tuple[Connection, ...]
-    placement: Placement
-    bits: Mapping[str, int]
-    delays: Mapping[int, int]
-
-
-Finding = Violation | Unchecked
-Check = Callable[[Case], Iterator[Finding]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """code, profile field, what can make it pass ("bits", "sparsity", "fan_in", "chips"), function and text."""
-
-    code: str
-    field: str
-    relief: tuple[str, ...]
-    check: Check
-
-    @property
-    def text(self) -> str:
-        return " ".join((self.check.__doc__ or "").split())
-
-
-RULES: dict[str, Rule] = {}
-
-
-def rule(code: str, profile_field: str, *relief: str) -> Callable[[Check], Check]:
-    """Register a rule under its code."""
-
-    def register(check: Check) -> Check:
-        RULES[code] = Rule(code, profile_field, relief, check)
-        return check
-
-    return register
+__all__ = ["RULES", "Case", "Finding", "Unchecked", "Violation", "explain", "findings"]
 
 
 def explain(code: str | None = None) -> list[dict[str, Any]]:
@@ -117,17 +38,10 @@ def findings(case: Case) -> list[Finding]:
     return [found for code in sorted(RULES) for found in RULES[code].check(case)]
 
 
-def _limit(code: str, entry: Entry[int] | None, resource: str) -> tuple[int | None, list[Unchecked]]:
-    """A limit's value, or the note that it is unknown. A limit that the profile does not name is none."""
-    if entry is not None and entry.value is None:
-        return None, [Unchecked(code, resource, entry.source)]
-    return (entry.value if entry else None), []
-
-
 def _per_core(case: Case, code: str, entry: Entry[int] | None, resource: str, attribute: str, unit: str,
               bits: int = 1) -> Iterator[Finding]:
     """One violation for each layer with a core above a limit. bits: bits in one unit of the limit."""
-    limit, unknown = _limit(code, entry, resource)
+    limit, unknown = limit_of(code, entry, resource)
     yield from unknown
     for layer in case.placement.layers if limit is not None else ():
         most = getattr(layer, attribute).max(initial=0) / bits
@@ -178,7 +92,7 @@ def spikes_per_step(case: Case) -> Iterator[Finding]:
 @rule("NC104", "neurons.delay_max")
 def delays(case: Case) -> Iterator[Finding]:
     """No connection waits for more steps than the chip can delay a spike."""
-    limit, unknown = _limit("NC104", case.profile.neurons.delay_max, "delay")
+    limit, unknown = limit_of("NC104", case.profile.neurons.delay_max, "delay")
     yield from unknown if any(case.delays.values()) else ()
     for c in case.connections:
         if limit is not None and case.delays[id(c)] > limit:
@@ -263,83 +177,30 @@ def delay_slots(case: Case) -> Iterator[Finding]:
 @rule("NC207", "core.fan_in", "fan_in")
 def fan_in(case: Case) -> Iterator[Finding]:
     """No neuron has more synapses than the chip can give to one neuron; more cores do not help."""
-    limit, unknown = _limit("NC207", case.profile.core.fan_in, "synapses into a neuron")
+    limit, unknown = limit_of("NC207", case.profile.core.fan_in, "synapses into a neuron")
     yield from unknown
     for layer in case.placement.layers:
         if limit is not None and layer.fan_in > limit:
             yield Violation("NC207", layer.title, "synapses into a neuron", layer.fan_in, limit, "synapses")
 
 
-@rule("NC208", "core.fan_out")
+@rule("NC208", "core.fan_out", "sparsity")
 def fan_out(case: Case) -> Iterator[Finding]:
-    """No neuron has more synapses leaving it than the chip can give to one neuron."""
-    limit, unknown = _limit("NC208", case.profile.core.fan_out, "synapses out of a neuron")
+    """No neuron has more synapses leaving it than the chip can give to one neuron (inputs are no neurons)."""
+    limit, unknown = limit_of("NC208", case.profile.core.fan_out, "synapses out of a neuron")
     yield from unknown
     if limit is None:
         return
     leaving: dict[str, Any] = {}
     for layer in case.placement.layers:
-        for i in layer.incoming:
+        for i in (i for i in layer.incoming if i.connection.source != case.network.input):
             leaving[i.connection.source] = leaving.get(i.connection.source, 0) + i.fan.fan_out()
     for name, counts in leaving.items():
         if counts.max(initial=0) > limit:
-            yield Violation("NC208", name, "synapses out of a neuron", int(counts.max()), limit, "synapses")
-
-
-@rule("NC301", "topology.cores_per_chip", "bits", "sparsity", "chips")
-def cores(case: Case) -> Iterator[Finding]:
-    """All layers together take no more cores than the chips have."""
-    available = _cores(case)
-    if available is None:
-        yield Unchecked("NC301", "cores", case.profile.topology.cores_per_chip.source)
-    elif case.placement.cores > available:
-        yield Violation("NC301", _largest(case, "cores").title, "cores", case.placement.cores, available, "cores")
-
-
-@rule("NC302", "core.synapse_memory", "bits", "sparsity", "chips")
-def chip_memory(case: Case) -> Iterator[Finding]:
-    """All layers together store no more than the cores of the chips can hold."""
-    available, each = _cores(case), case.profile.core.memory_bits
-    needed = sum(int(layer.memory.sum()) for layer in case.placement.layers)
-    known = case.profile.memory.formula.value is not None  # NC202 says so where it is not
-    if available is not None and each is not None and known and needed > available * each:
-        yield Violation("NC302", _largest(case, "memory").title, "synapse memory of all cores", needed / 8,
-                        available * each / 8, "bytes")
-
-
-@rule("NC303", "core.neurons", "chips")
-def chip_neurons(case: Case) -> Iterator[Finding]:
-    """All layers together have no more neurons than the cores of the chips can compute."""
-    available, each = _cores(case), case.profile.core.neurons.value
-    needed = sum(int(layer.compartments.sum()) for layer in case.placement.layers)
-    if available is not None and each is not None and needed > available * each:
-        yield Violation("NC303", _largest(case, "compartments").title, "neurons of all cores", needed,
-                        available * each, "neurons")
-
-
-@rule("NC304", "topology.synapses_per_chip", "sparsity", "chips")
-def chip_synapses(case: Case) -> Iterator[Finding]:
-    """All layers together have no more synapses than the chips can hold."""
-    limit, unknown = _limit("NC304", case.profile.topology.synapses_per_chip, "synapses per chip")
-    yield from unknown
-    needed = sum(int(layer.synapses.sum()) for layer in case.placement.layers)
-    if limit is not None and needed > limit * case.placement.chips:
-        yield Violation("NC304", _largest(case, "synapses").title, "synapses of all chips", needed,
-                        limit * case.placement.chips, "synapses")
+            yield Violation("NC208", name, "synapses out of a neuron", int(counts.max()), limit, "synapses",
+                            f"Prune what it feeds to {limit} synapses from each neuron, a sparsity of at least "
+                            f"{1 - limit / counts.max():.1%}")
 
 
 def _spiking(network: Network) -> list[str]:
     return [n for n in network.populations if getattr(network.nodes[n], "v_threshold", None) is not None]
-
-
-def _cores(case: Case) -> int | None:
-    per_chip = case.profile.topology.cores_per_chip.value
-    return None if per_chip is None else per_chip * case.placement.chips
-
-
-def _largest(case: Case, attribute: str) -> Layer:
-    def amount(layer: Layer) -> int:
-        value = getattr(layer, attribute)
-        return int(value if isinstance(value, int) else value.sum())
-
-    return max(case.placement.layers, key=amount)

@@ -1,0 +1,103 @@
+"""What a rule of fitting is, and what it finds.
+
+Every rule has a code, names the profile field it rests on, and reports every breach, never only the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..network.connections import Connection
+from ..network.graph import Network
+from .entry import Entry
+from .mapping import Placement
+from .schema import Profile
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One limit that one layer breaks.
+
+    layer: the node that holds the weights, or the population. resource, unit: what there is too little of.
+    fix: the cheapest change that makes this rule pass, as a sentence. frees: bytes of synapse memory it frees.
+    apply: that change as arguments of `check_fit` (bits, sparsity, chips), empty when it is none of these.
+    """
+
+    code: str
+    layer: str
+    resource: str
+    needed: float
+    available: float
+    unit: str
+    fix: str = ""
+    frees: int = 0
+    apply: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def excess(self) -> float:
+        return self.needed - self.available
+
+    def __str__(self) -> str:
+        return (f"{self.code} {self.layer}: {self.resource}: {self.needed:,g} {self.unit} needed, {self.available:,g} "
+                f"available. {self.fix}").rstrip()
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A limit that nobody published, so nothing can be said to keep it."""
+
+    code: str
+    resource: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What the rules look at. bits: asked-for bits per weight by connection name. delays: extra steps by id."""
+
+    network: Network
+    profile: Profile
+    connections: tuple[Connection, ...]
+    placement: Placement
+    bits: Mapping[str, int]
+    delays: Mapping[int, int]
+
+
+Finding = Violation | Unchecked
+Check = Callable[[Case], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """code, profile field, what can make it pass ("bits", "sparsity", "fan_in", "chips"), function and text."""
+
+    code: str
+    field: str
+    relief: tuple[str, ...]
+    check: Check
+
+    @property
+    def text(self) -> str:
+        return " ".join((self.check.__doc__ or "").split())
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(code: str, profile_field: str, *relief: str) -> Callable[[Check], Check]:
+    """Register a rule under its code."""
+
+    def register(check: Check) -> Check:
+        RULES[code] = Rule(code, profile_field, relief, check)
+        return check
+
+    return register
+
+
+def limit_of(code: str, entry: Entry[int] | None, resource: str) -> tuple[int | None, list[Unchecked]]:
+    """A limit's value, or the note that it is unknown. A limit that the profile does not name is none."""
+    if entry is not None and entry.value is None:
+        return None, [Unchecked(code, resource, entry.source)]
+    return (entry.value if entry else None), []
