@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -123,6 +124,79 @@ def test_a_malformed_profile_is_refused_with_a_sentence(tmp_path: Path, old: str
 @pytest.mark.parametrize("text", ["", "[]", "3", "a: b", "\t", "{" * 5000, "[" * 50000, "x: " + "9" * 100_000, "\x00"])
 def test_what_is_no_profile_is_refused(tmp_path: Path, text: str) -> None:
     refused(tmp_path, text)
+
+
+BOARD = """\
+extends: loihi1
+name: two-boards
+title: Two boards
+topology:
+  chips: {value: 16, unit: chips, source: "counted on the desk", confidence: derived, kind: budget}
+core:
+  axons_in: null
+"""
+
+
+def test_a_profile_that_extends_another_changes_what_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(BOARD, encoding="utf-8")
+    found, base = load_profile(path), load_profile("loihi1")
+    assert (found.name, found.title, found.vendor) == ("two-boards", "Two boards", "Intel")
+    assert (found.topology.chips.value, found.topology.chips.source) == (16, "counted on the desk")
+    assert found.cores == 16 * 128
+    assert found.core.axons_in is None  # null takes a limit away
+    assert found.core.neurons == base.core.neurons
+    assert found.topology.boards == base.topology.boards
+
+
+def test_profiles_extend_files_beside_them_and_each_other(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(BOARD, encoding="utf-8")
+    more = tmp_path / "more.yaml"
+    more.write_text("extends: two.yaml\nname: more\ntitle: More\n", encoding="utf-8")
+    assert load_profile(more).topology.chips.value == 16
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(profile_text(more), encoding="utf-8")  # what a bundle keeps needs neither of them
+    assert load_profile(alone).model_dump(exclude={"extends"}) == load_profile(more).model_dump(exclude={"extends"})
+    assert load_profile(alone).extends is None
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("extends: chip.yaml\nname: a", r"line 1, key 'extends': it extends itself"),
+    ("name: a\nextends: loihi9", r"line 2, key 'extends': 'loihi9' is no installed profile. Name one of brainscales2"),
+    ("name: a\nextends: [loihi1]", r"line 2, key 'extends': '' is no installed profile"),
+    ("extends: loihi1\nname: a\ntopology:\n  chips: {value: 2}", r"line 4, key 'topology.chips.source'"),
+    ("extends: loihi1\nname: a\ncore:\n  axon_in: 3", r"line 4, key 'core.axon_in'.*Did you mean 'axons_in'\?"),
+    ("extends: loihi1\nname: a\nsources: {lava: 3}", r"line 3, key 'sources.lava'"),
+    ("extends: loihi1\nname: a\nname: b", "appears twice"),
+])
+def test_errors_of_an_extending_profile_name_its_lines(tmp_path: Path, text: str, message: str) -> None:
+    found = refused(tmp_path, text)
+    assert re.search(message, found), found
+
+
+def test_errors_in_what_is_extended_name_that_file(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("year: '2018'\n" + BOARD, encoding="utf-8")
+    over = tmp_path / "over.yaml"
+    over.write_text("extends: base.yaml\nname: over\n", encoding="utf-8")
+    with pytest.raises(Refused, match=r"base\.yaml: line 1, key 'year'"):
+        load_profile(over)
+    (tmp_path / "base.yaml").write_text("extends: over.yaml\n", encoding="utf-8")
+    with pytest.raises(Refused, match="extends itself"):
+        load_profile(over)
+    (tmp_path / "base.yaml").unlink()
+    with pytest.raises(Refused, match=r"base\.yaml: cannot be read"):
+        load_profile(over)
+
+
+def test_variants_are_what_their_names_say() -> None:
+    chips = {n: load_profile(n).topology.chips.value for n in profile_names() if n.startswith("loihi1")}
+    assert chips == {"loihi1": 1, "loihi1-kapoho-bay": 2, "loihi1-nahuku-8": 8, "loihi1-nahuku-32": 32}
+    assert (load_profile("spinnaker2").default_bits, load_profile("spinnaker2-16bit").default_bits) == (8, 16)
+
+
+def test_an_unknown_unit_of_memory_is_refused(tmp_path: Path) -> None:
+    text = profile_text("loihi1").replace("unit: 64-bit words", "unit: furlongs", 1)
+    assert "unit" in refused(tmp_path, text)
 
 
 def test_a_huge_or_missing_or_binary_file_is_refused(tmp_path: Path) -> None:

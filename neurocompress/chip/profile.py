@@ -31,7 +31,20 @@ def profile_names() -> tuple[str, ...]:
 
 
 def profile_text(name_or_path: str | Path) -> str:
-    """The YAML text of an installed profile (by name) or of a file (by path). Raises `Refused`."""
+    """A profile as one YAML text that stands alone: the file itself, or, of one that extends another, both as one.
+
+    Raises `Refused`.
+    """
+    root = _tree(name_or_path, ())
+    own = [(key, value) for key, value in root.value if key.value != "extends"]
+    if len(own) == len(root.value):
+        return _text(name_or_path)
+    root.value = own
+    return str(yaml.serialize(root, allow_unicode=True, width=120))
+
+
+def _text(name_or_path: str | Path) -> str:
+    """The text of the file of an installed profile (by name) or of a user's (by path). Raises `Refused`."""
     name = str(name_or_path)
     if _is_file(name_or_path):
         return read_text(name, "profile")
@@ -63,7 +76,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
 def _tree(name_or_path: str | Path, extended_by: tuple[str, ...]) -> yaml.MappingNode:
     """The YAML nodes of a profile, laid over those of the one that it extends."""
-    text = profile_text(name_or_path)
+    text = _text(name_or_path)
     file = str(name_or_path) if _is_file(name_or_path) else f"{name_or_path}.yaml"
     root = tree(text, file, "profile", "Start from an installed profile; see `neurocompress targets`")
     for key, value in root.value:
