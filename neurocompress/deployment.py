@@ -23,7 +23,7 @@ from .network.graph import Network
 from .pipeline import Compressed, compress_for, features
 from .plain import to_json
 from .report.report import Report, make_report
-from .report.verify import emulator_engine, float_engine, verify
+from .report.verify import emulator_engine, float_engine, verify, virtual_chips
 from .simulation.emulator import Overflow
 
 #: Samples of the data that calibrate; the rest of it is never seen by compression.
@@ -88,15 +88,17 @@ def deploy(
     engines = {
         "float": float_engine(compressed.original),
         "compressed": float_engine(compressed.network),
-        "emulated": emulator_engine(integer, overflow),
     }
+    if compressed.emulated:
+        engines["emulated"] = emulator_engine(integer, overflow)
     sizes = {p: int(np.prod(network.shapes[p])) for p in compressed.network.populations}
     runs, changes = verify(
-        engines, (("float", "emulated"),), samples, sizes,
+        engines, (("float", list(engines)[-1]),), samples, sizes,
         network.input, progress=lambda done: tell("verifying", done, len(samples)))
+    virtual = virtual_chips(integer, samples, split.indices, seed, tell)
     report = make_report(
         model=str(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=fit,
-        runs=runs, changes=changes, overflow=overflow, labels=None if given is None else given.labels,
+        runs=runs, changes=changes, overflow=overflow, virtual=virtual, labels=None if given is None else given.labels,
         calibration=split, options={
             "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "preset": preset, "dt": dt,
             "reset": reset, "seed": seed})

@@ -96,7 +96,7 @@ def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
 
 def features(profile: Profile) -> Features:
     graded, delay, resets = (getattr(profile.neurons, n).value for n in ("graded_spikes", "delay_max", "reset"))
-    return Features(graded or 0, delay or 0, tuple(resets or ("zero", "subtract")))
+    return Features(graded or 0, delay, tuple(resets or ("zero", "subtract")))
 
 
 def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:

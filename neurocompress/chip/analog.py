@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import refuse
 from ..network.discrete import discretize
 from ..network.graph import Network
-from ..network.nodes import Array, Neuron, Node
+from ..network.nodes import WEIGHTED, Array, Neuron, Node
 from .real import Analog
 
 #: Where a violation is reported in a person's unit.
@@ -68,7 +68,8 @@ def on_circuits(network: Network, chip: Analog) -> tuple[Network, tuple[str, ...
     """The network with neurons that the chip has, and a sentence for each change.
 
     Every neuron leaks and has a synapse; time constants are within the chip's range; states decay exponentially.
-    The charge that an input brings in one step is kept where a synapse is added. Raises `Refused` without a dt.
+    The charge that an input brings in one step is kept where a synapse is added; a bias shifts the leak potential,
+    which no synapse filters. Raises `Refused` without a dt.
     """
     notes = [str(b) for b in breaches(network, chip)]
     dt = seconds_per_step(network)
@@ -80,6 +81,11 @@ def on_circuits(network: Network, chip: Analog) -> tuple[Network, tuple[str, ...
     for what, there in (("a floor of the membrane", rule.v_floor), ("a reset in two phases", rule.two_phase_reset)):
         if there:
             notes.append(f"the model has {what}, the chip has none")
+    biased = any(isinstance(n, WEIGHTED) and n.bias is not None and np.any(n.bias) for n in network.nodes.values())
+    if biased and rule.bias == "current" and any(
+            isinstance(n, Neuron) and n.tau_syn is not None for n in network.nodes.values()):
+        notes.append("biases shift the leak potential: they are there in full from the first step on, where the model "
+                     "lets them pass the synapse")
     changed: dict[str, Node] = {}
     for name in network.populations:
         node = network.nodes[name]
@@ -95,6 +101,6 @@ def on_circuits(network: Network, chip: Analog) -> tuple[Network, tuple[str, ...
             leak = np.zeros(()) if node.tau_mem is None else step.leak / (1 - step.beta)
             changed[name] = replace(
                 node, tau_mem=tau_mem, tau_syn=tau_syn, r=gain / (1 - beta), w_in=gain_syn / (1 - alpha), v_leak=leak)
-    conventions = replace(rule, decay="exponential", gain="nir", input_decays=False, ignore=(), v_floor=False,
-                          two_phase_reset=False)
+    conventions = replace(rule, decay="exponential", gain="nir", input_decays=False, bias="membrane", ignore=(),
+                          v_floor=False, two_phase_reset=False)
     return replace(network.with_nodes(changed), conventions=conventions), tuple(notes)

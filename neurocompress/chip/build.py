@@ -23,10 +23,11 @@ from .units import Units, WeightFormat
 
 @dataclass(frozen=True)
 class Features:
-    """What a chip's neurons can do, from its profile. graded_bits: 0 for plain spikes only. resets: those it has."""
+    """What a chip's neurons can do, from its profile. graded_bits: 0 for plain spikes only. delay_max: None when it is
+    unknown, and then any delay is taken. resets: those it has."""
 
     graded_bits: int
-    delay_max: int
+    delay_max: int | None
     resets: tuple[Reset, ...]
 
 
@@ -69,7 +70,7 @@ def build(
                 f"{int(np.max(_lag(network, c)))} in the model: every connection takes one step")
             extra = np.maximum(extra, 0) if isinstance(extra, np.ndarray) else 0
         wait = c.delay - c.feedback if isinstance(arithmetic, Analog) else extra  # circuits do not wait for each other
-        if np.max(wait) > features.delay_max:
+        if features.delay_max is not None and np.max(wait) > features.delay_max:
             problems.append(Problem(
                 f"it must wait {int(np.max(wait))} steps, the chip can wait {features.delay_max}",
                 f"connection '{c.name}'", "Shorten the delay, or the longest branch beside it"))

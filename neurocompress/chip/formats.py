@@ -62,7 +62,8 @@ class AnalogFormats(Part):
 Formats = Annotated[IntegerFormats | FloatStateFormats | AnalogFormats, Field(discriminator="form")]
 ChipArithmetic = Arithmetic | FloatState | Analog
 
-MICROSECOND = 1e-6
+#: Microseconds in a second.
+MICROSECONDS = 1e6
 
 
 def arithmetic_of(
@@ -79,7 +80,7 @@ def arithmetic_of(
         raise refuse("the chip's arithmetic is not public", where=", ".join(unknown),
                      fix="Emulate another target, or complete a profile of your own")
     source = expand(next(iter(facts.values())).source)
-    assumed = tuple(f"assumed, not public: {name.replace('_', ' ')} {entry.value}{_unit(entry)}"
+    assumed = tuple(f"assumed, not public: {name.replace('_', ' ')}: {entry.value}{_unit(entry)}"
                     + (f" ({entry.note})" if entry.note else "")
                     for name, entry in facts.items() if entry.confidence == "derived")
     if isinstance(formats, IntegerFormats):
@@ -88,10 +89,12 @@ def arithmetic_of(
                           delay_max=delay_max or 0, source=source, assumed=assumed)
     if isinstance(formats, FloatStateFormats):
         return FloatState(source, assumed)
-    tau_mem, tau_syn = ((low * MICROSECOND, high * MICROSECOND) for low, high in (values["tau_mem"], values["tau_syn"]))
+    (mem_low, mem_high), (syn_low, syn_high) = values["tau_mem"], values["tau_syn"]
     spreads = {name: value for name, value in values.items() if name.startswith("spread_")}
-    return Analog(values["acceleration"], tau_mem, tau_syn, values["refractory"][0] * MICROSECOND, **spreads,
-                  source=source, assumed=assumed)
+    return Analog(
+        values["acceleration"], (mem_low / MICROSECONDS, mem_high / MICROSECONDS),
+        (syn_low / MICROSECONDS, syn_high / MICROSECONDS), values["refractory"][0] / MICROSECONDS, **spreads,
+        source=source, assumed=assumed)
 
 
 def _unit(entry: Entry[Any]) -> str:

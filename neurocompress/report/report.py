@@ -19,7 +19,7 @@ from ..pipeline import Compressed
 from ..simulation.emulator import Overflow
 from .energy import Energy, energy
 from .operations import Operations, neuron_updates, operations, total
-from .verify import Change, Run
+from .verify import Change, Run, VirtualChips
 
 if TYPE_CHECKING:
     from ..deployment import Split
@@ -58,10 +58,25 @@ class LayerReport:
     v_clipped: int
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Virtual analog chips: percent right (None without labels) and percent as the float network, over the samples
+    that every chip saw; deviation is the standard deviation from chip to chip."""
+
+    chips: int
+    samples: int
+    accuracy_mean: float | None
+    accuracy_worst: float | None
+    accuracy_deviation: float | None
+    agreement_mean: float
+    agreement_worst: float
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
-    """accuracy: by engine, percent of all labelled samples; held_out: of those that did not calibrate; agreement:
-    percent of samples classified as the float network does. None where there are no labels."""
+    """accuracy: by engine ("float", "compressed", and "emulated" where the chip's arithmetic is known), percent of all
+    labelled samples; held_out: of those that did not calibrate; agreement: percent of samples classified as the float
+    network does. None where there are no labels. virtual: of an analog chip, None for others."""
 
     model: str
     target: str
@@ -73,6 +88,7 @@ class Report:
     accuracy: dict[str, float] | None
     held_out: dict[str, float] | None
     agreement: dict[str, float]
+    virtual: Spread | None
     layers: tuple[LayerReport, ...]
     fit: Fit
     energy_before: Energy
@@ -104,7 +120,8 @@ class Report:
             "model": self.model, "target": self.target, "options": dict(self.options),
             "conventions": dict(self.conventions), "samples": self.samples, "steps": self.steps,
             "calibration": asdict(self.calibration), "accuracy": self.accuracy, "accuracy_held_out": self.held_out,
-            "agreement_with_float": self.agreement, "gates_passed": self.gates_passed,
+            "agreement_with_float": self.agreement,
+            "virtual_chips": None if self.virtual is None else asdict(self.virtual), "gates_passed": self.gates_passed,
             "layers": [_layer(x) for x in self.layers], "totals": self.totals, "fit": self.fit.to_dict(),
             "energy_before": _energy(self.energy_before), "energy": _energy(self.energy),
             "assumptions": list(self.assumptions), "latency_steps": self.latency,
@@ -133,15 +150,16 @@ def _percent(right: np.ndarray) -> float:
 def make_report(
     *, model: str, profile: Profile, network: Network, compressed: Compressed, integer: OnChip, fit: Fit,
     runs: dict[str, Run], changes: dict[tuple[str, str], tuple[Change, ...]], overflow: dict[str, Overflow],
-    labels: np.ndarray | None, calibration: Split, options: Mapping[str, Any],
+    virtual: VirtualChips | None, labels: np.ndarray | None, calibration: Split, options: Mapping[str, Any],
 ) -> Report:
     """Gathers what the stages found."""
     before_of = {c.name: c for c in connections(compressed.original)}
     after_of = connections(compressed.network)
-    source = runs["emulated"].activities[network.input]
+    after = "emulated" if "emulated" in runs else "compressed"
+    source = runs[after].activities[network.input]
     samples, steps = source.samples, source.steps
     fit_rows = {row.population: row for row in fit.rows}
-    compared = {c.population: c for c in changes["float", "emulated"]}
+    compared = {c.population: c for c in changes["float", after]}
     layers = []
     for p in compressed.network.populations:
         into = [c for c in after_of if c.target == p]
@@ -156,10 +174,10 @@ def make_report(
             float(np.mean(integers == 0)), row.memory_float32, row.memory, row.cores,
             change.rate_before, change.rate_after, change.dead_before, change.dead_after,
             total(operations(before_of[c.name], runs["float"].activities[c.source]) for c in into),
-            total(operations(c, runs["emulated"].activities[c.source]) for c in into),
+            total(operations(c, runs[after].activities[c.source]) for c in into),
             neuron_updates(row.neurons, steps), change.van_rossum, change.mismatches,
             found[0].scale_share if found else None, found[0].missed_by if found else None,
-            overflow[p].u_wrapped, overflow[p].v_clipped))
+            overflow.get(p, Overflow()).u_wrapped, overflow.get(p, Overflow()).v_clipped))
     accuracy = held_out = None
     if labels is not None:
         accuracy = {name: _percent(run.classes == labels) for name, run in runs.items()}
@@ -171,11 +189,19 @@ def make_report(
     updates = sum(x.neuron_updates for x in layers)
     return Report(
         model, profile.name, options, network.conventions.to_dict(), samples, steps, calibration, accuracy, held_out,
-        agreement, tuple(layers), fit,
+        agreement, None if virtual is None else _spread(virtual, runs["float"], labels), tuple(layers), fit,
         energy(section, total(x.sops_before for x in layers), updates),
         energy(section, total(x.sops for x in layers), updates),
         (*compressed.network.notes, *compressed.notes, *integer.notes, *_pooled(after_of), *_said(calibration, layers)),
         {p.name: p.latency for p in integer.populations})
+
+
+def _spread(virtual: VirtualChips, float_run: Run, labels: np.ndarray | None) -> Spread:
+    agreement = 100.0 * (virtual.classes == float_run.classes[virtual.samples]).mean(axis=1)
+    right = None if labels is None else 100.0 * (virtual.classes == labels[virtual.samples]).mean(axis=1)
+    mean, worst, deviation = [None] * 3 if right is None else map(float, (right.mean(), right.min(), right.std()))
+    chips, samples = virtual.classes.shape
+    return Spread(chips, samples, mean, worst, deviation, float(agreement.mean()), float(agreement.min()))
 
 
 def _pooled(found: tuple[Connection, ...]) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chip.real import OnChip
+from ..chip.real import Analog, OnChip, RealNetwork
 from ..network.graph import Network
+from ..simulation.analog import CHIPS, SAMPLES, SYNAPSES_MAX, monte_carlo, synapse_count
 from ..simulation.emulator import Overflow, emulate
 from ..simulation.float import simulate
 from .distance import earth_movers, van_rossum
@@ -75,6 +76,32 @@ def emulator_engine(network: OnChip, overflow: dict[str, Overflow], device: str 
         return found.spikes | {"output": found.spikes[network.output]}
 
     return run
+
+
+@dataclass(frozen=True, eq=False)
+class VirtualChips:
+    """What a Monte Carlo run over virtual analog chips gave. samples: indices of those that every chip saw.
+    classes: predicted, (chips, samples)."""
+
+    samples: np.ndarray
+    classes: np.ndarray
+
+
+def virtual_chips(
+    network: OnChip, spikes: np.ndarray, calibrated: tuple[int, ...] | None, seed: int,
+    tell: Callable[[str, int, int], None],
+) -> VirtualChips | None:
+    """Virtual chips over samples that did not calibrate (over any where all did). None for a chip without mismatch,
+    or with too many synapses."""
+    if not isinstance(network, RealNetwork) or not isinstance(network.arithmetic, Analog):
+        return None
+    if synapse_count(network) > SYNAPSES_MAX:
+        return None
+    rest = np.setdiff1d(np.arange(len(spikes)), np.array(calibrated or (), dtype=int))
+    samples = (rest if len(rest) else np.arange(len(spikes)))[:SAMPLES]
+    scores = monte_carlo(network, spikes[samples], seed=seed,
+                         progress=lambda done: tell("drawing virtual chips", done, CHIPS))
+    return VirtualChips(samples, scores.argmax(axis=2))
 
 
 def chunks(spikes: np.ndarray, neurons: int) -> Iterator[slice]:

@@ -1,0 +1,100 @@
+"""Virtual chips: an analog network whose circuits all differ a little, drawn again and again.
+
+What differs, each by a normal factor of mean 1 whose spread is the profile's: the strength of every synapse, the
+strength of a neuron's excitatory and of its inhibitory input, its threshold's distance from its reset, and its two time
+constants. The pattern is fixed: one draw is one chip, and it stays through all samples. Noise from step to step,
+drift and crosstalk are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from ..chip.integer import Synapses
+from ..chip.real import Analog, RealNetwork, RealPopulation
+from ..network.nodes import Array
+from .emulator import emulate
+
+#: Virtual chips of a Monte Carlo run, and the most samples that each of them sees.
+CHIPS, SAMPLES = 20, 256
+#: Synapses of a network, every one counted, above which virtual chips are not drawn.
+SYNAPSES_MAX = 2**26
+#: The smallest factor: a circuit is weak, it does not turn its sign.
+WEAKEST = 0.05
+
+
+def virtual_chip(network: RealNetwork, rng: np.random.Generator) -> RealNetwork:
+    """One chip with the spreads of `network.arithmetic`: weights are real numbers then, and no kernel is shared."""
+    chip = network.arithmetic
+    assert isinstance(chip, Analog)
+    strength = {p.name: (_factors(rng, chip.spread_synapse, p), _factors(rng, chip.spread_synapse, p))
+                for p in network.populations}
+    return replace(
+        network, synapses=tuple(_synapses(s, *strength[s.target], chip.spread_weight, rng) for s in network.synapses),
+        populations=tuple(_population(p, chip, rng) for p in network.populations))
+
+
+def monte_carlo(
+    network: RealNetwork, spikes: np.ndarray, chips: int = CHIPS, seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Outputs summed over time of every virtual chip, (chips, samples, classes) float64.
+
+    Chip k depends on seed and k alone. progress is told the chips done.
+    """
+    found = []
+    for k in range(chips):
+        made = virtual_chip(network, np.random.default_rng([seed, k]))
+        output = emulate(made, spikes).spikes[network.output]
+        found.append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64))
+        if progress:
+            progress(k + 1)
+    return np.stack(found)
+
+
+def synapse_count(network: RealNetwork) -> int:
+    """Synapses, those of convolutions at every place counted (an upper bound: padding is not left out)."""
+    total = 0
+    for s in network.synapses:
+        if s.kernel is None:
+            total += int(np.prod(s.weight.shape))
+        else:
+            total += int(np.prod(s.weight.shape[1:])) * int(np.prod(s.kernel.output_shape))
+    return total
+
+
+def _factors(rng: np.random.Generator, spread: float, p: RealPopulation) -> Array:
+    return _at_least(1 + spread * rng.standard_normal(p.shape))
+
+
+def _at_least(factors: Array) -> Array:
+    return np.maximum(factors, WEAKEST)
+
+
+def _synapses(
+    s: Synapses, excitatory: Array, inhibitory: Array, spread: float, rng: np.random.Generator
+) -> Synapses:
+    """Every synapse on its own: the neuron's strength of its sign times a factor of its own."""
+    matrix = sparse.csr_array(s.matrix(), dtype=np.float64)
+    target = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    neuron = np.where(matrix.data > 0, excitatory.ravel()[target], inhibitory.ravel()[target])
+    values = matrix.data * neuron * _at_least(1 + spread * rng.standard_normal(len(matrix.data)))
+    return replace(s, weight=sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape), kernel=None)
+
+
+def _population(p: RealPopulation, chip: Analog, rng: np.random.Generator) -> RealPopulation:
+    """Time constants and threshold of each neuron. A factor f on a time constant makes its decay d to d^(1/f); what an
+    input adds at once is the charge it brings, which stays; the leak pulls to the same potential."""
+    threshold, mem, syn = (_factors(rng, spread, p) for spread in (
+        chip.spread_threshold, chip.spread_tau_mem, chip.spread_tau_syn))
+    step = p.step
+    beta = step.beta ** (1 / mem)
+    pull = (1 - beta) / np.where(step.beta < 1, 1 - step.beta, 1.0)
+    return replace(p, step=replace(
+        step, beta=beta, leak=np.where(step.beta < 1, step.leak * pull, step.leak),
+        alpha=None if step.alpha is None else step.alpha ** (1 / syn),
+        v_threshold=None if step.v_threshold is None else step.v_reset + (step.v_threshold - step.v_reset) * threshold))
