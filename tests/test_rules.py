@@ -1,0 +1,164 @@
+"""Every rule: a need just at the limit breaks nothing, one above it breaks that rule and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from rule_cases import CROSSBAR, LAYERED, ROOMY, codes, dense, forked, held, images, late, mixed, network, neurons
+
+from neurocompress.chip.fit import check_fit
+from neurocompress.chip.profile import load_profile
+from neurocompress.chip.rules import RULES, explain
+from neurocompress.errors import Refused
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Input, Linear, Output
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a network needs of one limit. coarse: what is reported is what the layer takes uncut, for cutting it would
+    not be enough."""
+
+    made: Callable[[], Network]
+    key: str
+    need: int
+    chip: dict[str, dict[str, Any]] = field(default_factory=lambda: ROOMY)
+    coarse: bool = False
+
+
+NEEDS: dict[str, Need] = {
+    "NC104": Need(late, "neurons.delay_max", 1),
+    "NC201": Need(lambda: dense(reset="subtract"), "core.neurons", 2, coarse=True),
+    "NC202": Need(dense, "core.synapse_memory", 6 * 8, coarse=True),  # one neuron of the second layer
+    "NC203": Need(dense, "core.axons_in", 6),
+    "NC204": Need(dense, "core.axons_out", 1, coarse=True),
+    "NC205": Need(dense, "core.memory_per_axon", 8, coarse=True),
+    "NC206": Need(late, "core.delay_slots", 2, coarse=True),
+    "NC207": Need(dense, "core.fan_in", 6),
+    "NC208": Need(dense, "core.fan_out", 3),
+    "NC209": Need(dense, "core.axon_types", 9, CROSSBAR),  # 8 bits and a sign
+    "NC210": Need(dense, "core.destinations", 9, CROSSBAR),
+    "NC301": Need(dense, "topology.cores_per_chip", 2),
+    "NC304": Need(dense, "topology.synapses_per_chip", 42),
+    "NC305": Need(dense, "topology.memory_per_chip", 42),  # one byte for each synapse
+    "NC306": Need(dense, "topology.inputs", 4),
+    "NC307": Need(dense, "topology.hidden", 6),
+    "NC308": Need(dense, "topology.outputs", 3),
+    "NC309": Need(images, "topology.input_side_max", 9),
+    "NC406": Need(images, "core.channels_max", 5, LAYERED),
+    "NC407": Need(images, "core.kernel_size_max", 3, LAYERED),  # of the convolution, and of the matrix behind the pool
+    "NC408": Need(lambda: images(padding=1), "core.padding_max", 1, LAYERED),
+    "NC409": Need(images, "core.map_side_max", 7, LAYERED),
+    "NC412": Need(forked, "core.targets_per_layer", 2, LAYERED),
+}
+
+
+@pytest.mark.parametrize("code", NEEDS)
+def test_a_need_at_the_limit_fits_and_one_above_breaks_that_rule_alone(
+    code: str
+) -> None:
+    case = NEEDS[code]
+    at_limit = held(case.made(), {case.key: case.need}, case.chip)
+    assert at_limit.violations == (), at_limit.violations
+    above = held(case.made(), {case.key: case.need - 1}, case.chip)
+    assert codes(above) == {code}
+    worst = max(above.violations, key=lambda v: v.needed)
+    unit = 8 if code == "NC202" else 1  # memory is reported in bytes
+    assert worst.available * unit == case.need - 1
+    assert worst.needed * unit > case.need if case.coarse else worst.needed * unit == case.need
+    assert worst.fix
+
+
+@pytest.mark.parametrize("code", NEEDS)
+def test_an_unknown_limit_is_unchecked_and_never_fits(code: str) -> None:
+    case = NEEDS[code]
+    found = held(case.made(), {case.key: None}, case.chip)
+    assert not found.violations
+    assert code in {u.code for u in found.unchecked}
+    assert found.verdict == "fits (estimate)"
+
+
+@pytest.mark.parametrize(("made", "key", "bad", "code"), [
+    (dense, "neurons.models", ["LIF"], "NC101"), (dense, "neurons.reset", {"subtract": "native"}, "NC102"),
+    (lambda: dense(spikes_per_step="many"), "neurons.graded_spikes", 0, "NC103"),
+    (dense, "weights.bits", [4, 6], "NC105"),
+])
+def test_a_feature_that_the_chip_lacks_breaks_its_rule(
+    made: Callable[[], Network], key: str, bad: Any, code: str
+) -> None:
+    assert held(made(), {}).violations == ()
+    changed = {key: bad} | ({"weights.default_bits": 4} if key == "weights.bits" else {})
+    found = held(made(), changed, bits=8)
+    assert codes(found) == {code}
+    assert all(v.fix for v in found.violations)
+    assert code in {u.code for u in held(made(), {key: None}, bits=8).unchecked}
+
+
+def test_axons_of_all_types_share_the_axons_of_a_core() -> None:
+    need = 6 * 9  # six sources, eight bits and a sign
+    assert held(dense(), {"core.axons_in": need}, CROSSBAR).violations == ()
+    found = held(dense(), {"core.axons_in": need - 1}, CROSSBAR)
+    assert codes(found) == {"NC209"}
+    assert found.violations[0].needed == need
+
+
+def test_weights_of_one_sign_take_an_axon_less() -> None:
+    made = network({"in": Input((4,)), "fc": Linear(np.ones((2, 4))), "a": neurons((2,)), "out": Output()})
+    assert held(made, {"core.axon_types": 8}, CROSSBAR).violations == ()
+    assert codes(held(made, {"core.axon_types": 7}, CROSSBAR)) == {"NC209"}
+
+
+def test_what_all_chips_hold_breaks_the_rules_of_the_whole() -> None:
+    # cores that keep their own limits can only hold too little together when there are too few of them
+    memory = held(dense(), {"core.synapse_memory": 48, "topology.cores_per_chip": 6})
+    assert codes(memory) == {"NC301", "NC302"}
+    assert next(v for v in memory.violations if v.code == "NC302").needed == 42
+    many = held(dense(), {"core.neurons": 2, "topology.cores_per_chip": 4})
+    assert codes(many) == {"NC301", "NC303"}
+    assert next(v for v in many.violations if v.code == "NC303").needed == 9
+
+
+def test_several_chips_have_several_times_the_room() -> None:
+    for code in ("NC301", "NC304", "NC305", "NC306", "NC307", "NC308"):
+        case = NEEDS[code]
+        assert codes(held(case.made(), {case.key: -(-case.need // 2)})) == {code}
+        assert held(case.made(), {case.key: -(-case.need // 2)}, chips=2).violations == ()
+
+
+def test_rows_of_spinnaker_1_lie_in_blocks_of_its_chip() -> None:
+    rng = np.random.default_rng(0)
+    made = network({"in": Input((256,)), "fc": Linear(rng.normal(size=(256, 256))), "a": neurons((256,)),
+                    "out": Output()})
+    profile = load_profile("spinnaker1")
+    assert check_fit(made, profile).violations == ()
+    entry = profile.topology.memory_per_chip
+    assert entry is not None
+    for spare, broken in ((265_232, set()), (265_231, {"NC305"})):
+        topology = profile.topology.model_copy(update={"memory_per_chip": entry.model_copy(update={"value": spare})})
+        assert codes(check_fit(made, profile.model_copy(update={"topology": topology}))) == broken
+
+
+def test_weights_behind_the_last_neurons_are_unchecked() -> None:
+    made = network({"in": Input((4,)), "fc1": Linear(mixed(6, 4)), "a": neurons((6,)), "fc2": Linear(mixed(3, 6)),
+                    "out": Output()})
+    assert {u.code for u in held(made, {}).unchecked} == {"NC106"}
+
+
+def test_every_rule_has_a_case_a_text_and_a_field_of_the_profile() -> None:
+    elsewhere = {"NC401", "NC402", "NC403", "NC404", "NC405", "NC410", "NC411"}  # test_rules_layer_cores.py
+    told = elsewhere | {"NC101", "NC102", "NC103", "NC105", "NC106", "NC302", "NC303"}
+    assert set(RULES) == told | set(NEEDS)
+    for row in explain():
+        assert len(row["text"]) > 30
+        section, name = row["field"].split(".")
+        assert name in LAYERED[section] | CROSSBAR[section]
+
+
+def test_a_rule_is_explained_by_its_code() -> None:
+    assert [r["code"] for r in explain("nc207")] == ["NC207"]
+    with pytest.raises(Refused, match=r"no rule 'NC999'.*rules"):
+        explain("NC999")

@@ -1,0 +1,119 @@
+"""Chips with one layer on each core: what a layer takes, and which core gets which layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rule_cases import LAYERED, bare, codes, held, images, joined, network, neurons
+
+from neurocompress.chip.fit import check_fit
+from neurocompress.chip.layer_cores import LayerCore, assigned, kernel_words, neuron_words
+from neurocompress.chip.profile import load_profile
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Conv, Input, Output, Shape
+
+#: Limits that are lists, the layer that takes most, and what it takes: 5 channels x 2^(4 + 2) for 3 x 3 taps to 3
+#: outputs, 5 x 2^(3 + 3) for 7 x 7 neurons, and one for each of 5 biases.
+WORDS = {"NC401": ("core.kernel_words", "fc", 320), "NC402": ("core.neuron_words", "conv", 320),
+         "NC403": ("core.bias_words", "conv", 5)}
+
+
+@pytest.mark.parametrize("code", WORDS)
+def test_a_layer_larger_than_every_core_breaks_the_rule_of_its_words(code: str) -> None:
+    key, layer, need = WORDS[code]
+    assert held(images(), {key: [need] * 3}, LAYERED).violations == ()
+    above = held(images(), {key: [need - 1] * 3}, LAYERED)
+    found, = above.violations
+    assert (found.code, found.layer, found.needed, found.available) == (code, layer, need, need - 1)
+    unknown = held(images(), {key: None}, LAYERED)
+    assert not unknown.violations
+    assert code in {u.code for u in unknown.unchecked}
+
+
+def test_layers_compete_for_the_cores_that_hold_them() -> None:
+    # the convolution takes 256 kernel words and 320 neuron words, the matrix 5 x 2^(4 + 2) = 320 and 3
+    fits = held(images(), {"core.kernel_words": [320, 256, 8], "core.neuron_words": [8, 320, 8]}, LAYERED)
+    assert fits.violations == ()
+    alone = held(images(), {"core.kernel_words": [320, 0, 0], "core.neuron_words": [8, 320, 8]}, LAYERED)
+    assert codes(alone) == {"NC404"}  # the convolution would fit one core's kernel memory and another's neuron memory
+    both = held(images(), {"core.kernel_words": [320, 0, 0], "core.neuron_words": [320, 8, 8]}, LAYERED)
+    assert codes(both) == {"NC404"}  # either layer fits the first core
+    assert (both.violations[0].needed, both.violations[0].available) == (2, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), layers=st.integers(1, 5), cores=st.integers(1, 5))
+def test_the_assignment_of_cores_is_as_large_as_any(data: st.DataObject, layers: int, cores: int) -> None:
+    number = st.integers(1, 3)
+    made = [LayerCore(str(k), "", (data.draw(number), 1), (1, 1), (1, 1), False) for k in range(layers)]
+    each = data.draw(st.lists(number, min_size=cores, max_size=cores))
+    found = assigned(made, {"kernel_words": each, "bias_words": None}, cores)
+    taken = [at for at in found if at >= 0]
+    assert len(set(taken)) == len(taken)
+    assert all(at < 0 or made[k].kernel_words <= each[at] for k, at in enumerate(found))
+    best = max(  # every way to give cores to layers
+        sum(made[k].kernel_words <= each[at] for k, at in enumerate(way) if at < cores)
+        for way in permutations(range(max(cores, layers)), layers)
+    )
+    assert len(taken) == best
+
+
+@pytest.mark.parametrize(("c", "f", "kernel", "out", "kernel_need", "neuron_need"), [
+    (16, 32, (4, 4), (60, 60), 8192, 131072), (32, 100, (3, 3), (8, 8), 65536, 6400),
+    (8, 20, (3, 3), (33, 33), 4096, 81920), (784, 100, (1, 1), (1, 1), 100352, 100),
+    (40, 100, (3, 3), (8, 8), 81920, 6400),
+])
+def test_words_of_a_layer_are_the_published_ones(
+    c: int, f: int, kernel: Shape, out: Shape, kernel_need: int, neuron_need: int
+) -> None:
+    assert kernel_words(c, f, *kernel) == kernel_need
+    assert neuron_words(f, *out) == neuron_need
+
+
+@given(c=st.integers(1, 70), f=st.integers(1, 300), ky=st.integers(1, 16), kx=st.integers(1, 16))
+def test_words_are_padded_to_powers_of_two(c: int, f: int, ky: int, kx: int) -> None:
+    taps = next(2**k for k in range(20) if 2**k >= ky * kx)
+    channels = next(2**k for k in range(20) if 2**k >= f)
+    assert kernel_words(c, f, ky, kx) == c * taps * channels
+    sides = [next(2**k for k in range(20) if 2**k >= n) for n in (ky, kx)]
+    assert neuron_words(f, ky, kx) == f * sides[0] * sides[1]
+
+
+def test_a_convolution_of_36000_weights_does_not_fit_a_core_of_65536_words() -> None:
+    rng = np.random.default_rng(0)
+    made = network({"in": Input((40, 10, 10)), "conv": Conv(rng.normal(size=(100, 40, 3, 3)), None, (1, 1),
+                    ((0, 0), (0, 0)), (1, 1)), "a": neurons((100, 8, 8)), "out": Output()})
+    found = check_fit(made, load_profile("speck2f"))
+    assert codes(found) == {"NC401"}
+    assert (found.violations[0].layer, found.violations[0].needed) == ("conv", 81920)
+    assert found.violations[0].available == 65536
+
+
+@pytest.mark.parametrize(("changed", "key", "value"), [
+    ({"stride": 2}, "core.strides", [1]), ({"pool": 2}, "core.pools", [1, 4]),
+])
+def test_a_size_that_is_not_listed_breaks_its_rule(
+    changed: dict[str, Any], key: str, value: list[int]
+) -> None:
+    code = {"core.strides": "NC410", "core.pools": "NC411"}[key]
+    assert held(images(**changed), {}, LAYERED).violations == ()
+    above = held(images(**changed), {key: value}, LAYERED)
+    assert codes(above) == {code}
+    assert (above.violations[0].needed, above.violations[0].available) == (2, 1)
+    assert code in {u.code for u in held(images(**changed), {key: None}, LAYERED).unchecked}
+
+
+@pytest.mark.parametrize(("made", "needed"), [(joined, 2), (bare, 1)])
+def test_a_core_of_one_layer_takes_one_set_of_weights(
+    made: Callable[[], Network], needed: int
+) -> None:
+    assert "NC405" not in codes(held(made(), {}))
+    found = held(made(), {}, LAYERED)
+    assert codes(found) == {"NC405"}
+    assert found.violations[0].needed == needed
