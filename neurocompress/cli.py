@@ -243,24 +243,21 @@ def compare(a: Path, b: Path, data: Path, as_json: bool) -> int:
 def targets(name: str | None, as_json: bool) -> int:
     """The chips, or one chip's limits with their sources."""
     from .chip.profile import describe, load_profile, profile_names
+    from .report import chips
 
     if name is None:
         found = [load_profile(n) for n in profile_names()]
-        rows = [{"name": p.name, "title": p.title, "vendor": p.vendor, "year": p.year, "emits": p.emits} for p in found]
         if as_json:
-            emit("targets", {"targets": rows})
+            emit("targets", {"targets": chips.target_rows(found)})
         else:
-            from .report import tables
-
-            tables.target_list(rows)
+            chips.target_list(found)
         return DONE
     profile = load_profile(name)
     if as_json:
-        emit("targets", {"name": profile.name, "title": profile.title, "limits": describe(profile)})
+        emit("targets", {"name": profile.name, "title": profile.title, "extends": profile.extends,
+                         "limits": describe(profile)})
     else:
-        from .report import tables
-
-        tables.target(profile)
+        chips.target(profile)
     return DONE
 
 
@@ -275,9 +272,9 @@ def rules(code: str | None, as_json: bool) -> int:
     if as_json:
         emit("rules", {"rules": rows})
     else:
-        from .report import tables
+        from .report import chips
 
-        tables.rules(rows)
+        chips.rules(rows)
     return DONE
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ..chip.fit import Fit
-from ..chip.schema import Profile, entries
 from ..plain import printable
 from .figures import amount, change, count, joules, percent, rate, share, size
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 WIDTH = 100
 #: Names up to this length are never wrapped.
 NAME_WIDTH = 34
-#: How the kinds of limits read.
-KINDS = "wall: no way around it; budget: more cores or chips help; advice: no limit"
 
 
 def console() -> Console:
@@ -207,42 +204,3 @@ def _values(values: dict[str, Any]) -> str:
         else:
             parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     return ", ".join(parts)
-
-
-def target_list(rows: list[dict[str, Any]]) -> None:
-    """The chips."""
-    table(console(), "Targets (neurocompress targets NAME shows a chip's limits)",
-          ("name", "chip", "vendor", "year", "writes"),
-          [(r["name"], r["title"], r["vendor"], str(r["year"]), ", ".join(r["emits"])) for r in rows], left=5)
-
-
-def rules(rows: list[dict[str, Any]]) -> None:
-    """What `check` holds a network against."""
-    table(console(), "Rules of fitting", ("code", "rule", "limit of the profile", "relieved by"),
-          [(r["code"], r["text"], r["field"], ", ".join(r["relief"]) or "–") for r in rows], left=4)
-
-
-def target(profile: Profile) -> None:
-    """One chip's limits, each with its source; sources that several share are written out below."""
-    out = console()
-    facts = list(entries(profile))
-    out.print(KINDS)
-    out.print()
-    table(out, f"{profile.title} ({profile.vendor}, {profile.year})",
-          ("limit", "value", "kind", "confidence", "source"),
-          [(key, _fact(entry.value, getattr(entry, "unit", None)), entry.kind, entry.confidence,
-            entry.source + (f" ({entry.note})" if entry.note else "")) for key, entry in facts], left=5)
-    notes(out, "Energy was measured under these conditions", (profile.energy.conditions,))
-    notes(out, "Sources", (f"@{key}: {text}" for key, text in profile.sources.items()))
-
-
-def _fact(value: Any, unit: str | None) -> str:
-    if value is None:
-        return "not public"
-    if isinstance(value, dict):
-        return ", ".join(f"{k}: {v}" for k, v in value.items())
-    if isinstance(value, list):
-        shown = ", ".join(map(str, value))
-    else:
-        shown = f"{value:,}" if type(value) is int else str(value)
-    return f"{shown} {unit}" if unit else shown
