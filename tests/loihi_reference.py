@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
-
-WORD = 2**24
+from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
 
 
 @dataclass
@@ -26,26 +24,30 @@ class Trace:
     v: np.ndarray
 
 
-def decay(x: int, factor: int) -> int:
-    """x * factor / 4096, rounded towards zero."""
-    return -((-x * factor) // 4096) if x < 0 else (x * factor) // 4096
+def decay(x: int, factor: int, unity: int) -> int:
+    """x * factor / unity, rounded towards zero."""
+    return -((-x * factor) // unity) if x < 0 else (x * factor) // unity
 
 
-def neuron(p: dict, u: int, v: int, a: int) -> tuple[int, int, int]:
-    """One step of one neuron with parameters p: new u, new v, and what it sends."""
-    threshold = p["vth"] * 64
+def neuron(p: dict, u: int, v: int, a: int, rule: Arithmetic) -> tuple[int, int, int]:
+    """One step of one neuron with parameters p: new u, new v, and what it sends. Loihi: words of 24 bits, decays in
+    parts of 4096, shifts of 6."""
+    word, unity = 2**rule.state_bits, 2**rule.decay_bits
+    threshold = p["vth"] * 2**rule.threshold_shift
 
     def fires(v: int, at: int) -> bool:
         return v > at if p["fire"] == ">" else v >= at
 
     offset = p["reset_by"] if p["two_phase"] and fires(v, threshold) else 0
-    u = decay(u, 4096 - p["du"] - 1) + a * 64
-    if u > WORD // 2:
-        u -= WORD
-    elif u <= -WORD // 2:
-        u += WORD
-    v = decay(v, 4096 - p["dv"]) + u + p["bias_mant"] * 2 ** p["bias_exp"]
-    v = max(min(v, WORD // 2 - 1), 1 - WORD // 2)
+    u = decay(u, unity - p["du"] - 1, unity) + a * 2**rule.activation_shift
+    if not rule.u_wraps:
+        u = max(min(u, word // 2 - 1), 1 - word // 2)
+    elif u > word // 2:
+        u -= word
+    elif u <= -word // 2:
+        u += word
+    v = decay(v, unity - p["dv"], unity) + u + p["bias_mant"] * 2 ** p["bias_exp"]
+    v = max(min(v, word // 2 - 1), 1 - word // 2)
     if p["v_floor"] is not None:
         v = max(v, p["v_floor"])
     if not p["spiking"]:
@@ -120,7 +122,8 @@ def simulate(network: IntegerNetwork, samples: np.ndarray, gap: int = 200) -> di
             if step == 0:
                 state[p.name] = [(q["u_init"], q["v_init"]) for q in neurons[p.name]]
             a = np.broadcast_to(arriving[t, p.name], len(neurons[p.name]))
-            done = [neuron(q, *uv, int(x)) for q, uv, x in zip(neurons[p.name], state[p.name], a, strict=True)]
+            done = [neuron(q, *uv, int(x), network.arithmetic)
+                    for q, uv, x in zip(neurons[p.name], state[p.name], a, strict=True)]
             state[p.name] = [(u, v) for u, v, _ in done]
             sent[p.name] = np.array([out for _, _, out in done])
             for array, values in zip((traces[p.name].u, traces[p.name].v, traces[p.name].spikes),

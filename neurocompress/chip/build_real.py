@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..network.connections import Connection
+from ..network.conventions import Conventions
 from ..network.discrete import Step, threshold_of
 from ..network.graph import Network
 from ..network.nodes import Array
@@ -28,9 +29,8 @@ def real_population(
     one: Array = np.ones(())
     zero: Array = np.zeros(())
     if step is None:  # a threshold without memory keeps nothing of its potential
-        rule = replace(conventions, fire=">", reset="zero", spikes_per_step="one", v_floor=False, two_phase_reset=False)
-        return RealPopulation(name, shape, Step(None, None, zero, one, constant * gain * scale, scale, zero), rule,
-                              zero, 1 / scale, latency)
+        return RealPopulation(name, shape, Step(None, None, zero, one, constant * gain * scale, scale, zero),
+                              Conventions(), zero, 1 / scale, latency)
     bias, v_init = constant * gain, zero
     if step.alpha is not None:
         if conventions.bias == "current" and np.any(constant):
