@@ -13,13 +13,16 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__
 from .errors import Problem, Refused
 from .plain import printable, to_json
+
+if TYPE_CHECKING:
+    from .chip.schema import FanInPolicy
 
 #: Version of what --json prints; it grows by keys, and a changed meaning gets a new number.
 SCHEMA = "neurocompress/1"
@@ -54,6 +57,9 @@ def for_chip(verb: Callable[..., int]) -> Any:
 DATA = option("--data", type=click.Path(path_type=Path), metavar="FILE", help=".npz with `spikes` (and `labels`).")
 BITS = option("--bits", type=int, metavar="N", help="Stored bits per weight; the chip's default without it.")
 SPARSITY = option("--sparsity", type=float, metavar="S", help="Share of weights to set to zero, 0 to 1.")
+CHIPS = option("--chips", type=int, metavar="N", help="Chips of the board; the profile's number without it.")
+FAN_IN_POLICY = option("--fan-in-policy", type=click.Choice(["refuse", "prune", "split", "join"]),
+                       help="What becomes of neurons with too many synapses; the profile's without it.")
 PRESET = option("--preset", metavar="P", help="Platform whose reading of the file to take, e.g. snntorch, sinabs.")
 DT = option("--dt", type=float, metavar="X", help="Seconds per time step.")
 RESET = option("--reset", type=click.Choice(["zero", "subtract"]), help="What a spike does to the membrane.")
@@ -150,19 +156,30 @@ def byte_count(name: str, text: str | None) -> int | None:
 @for_chip
 @BITS
 @SPARSITY
+@CHIPS
+@FAN_IN_POLICY
+@option("--fit", is_flag=True, help="Search the mildest compression that fits, by the weights alone.")
 @JSON
-def check(model: Path, target: str | Path, bits: int | None, sparsity: float | None, as_json: bool) -> int:
+def check(model: Path, target: str | Path, bits: int | None, sparsity: float | None, chips: int | None,
+          fan_in_policy: FanInPolicy | None, fit: bool, as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
     from .verbs import check as run
+    from .verbs import check_compressed
 
-    fit = run(model, target, bits=bits, sparsity=sparsity)
+    searched = None
+    if fit and sparsity is not None:
+        raise Refused(Problem("--fit chooses the sparsity itself", fix="Give --fit or --sparsity, not both"))
+    if fit:
+        found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy)
+    else:
+        found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy)
     if as_json:
-        emit("check", fit.to_dict())
+        emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
     else:
         from .report import tables
 
-        tables.fit(fit)
-    return DONE if fit.fits else FAILED
+        tables.fit(found, searched)
+    return DONE if found.fits else FAILED
 
 
 @cli.command()

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import bundle
-from .chip.fit import Fit, check_fit
+from .chip.fit import Fit, check_fit, fit_of, plan_of
 from .chip.profile import load_profile
+from .chip.search import Found, mildest_of_weights, prunes
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
 from .network.graph import Network
 
 if TYPE_CHECKING:
     from .chip.real import OnChip
+    from .chip.schema import FanInPolicy
     from .data.spikes import SpikeData
     from .report.verify import Change, Run
     from .simulation.emulator import Overflow
@@ -41,10 +43,29 @@ def load(
 
 
 def check(
-    model: str | Path, target: str | Path, *, bits: int | None = None, sparsity: float | None = None
+    model: str | Path, target: str | Path, *, bits: int | None = None, sparsity: float | None = None,
+    chips: int | None = None, fan_in_policy: FanInPolicy | None = None,
 ) -> Fit:
-    """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read."""
-    return check_fit(load(model), load_profile(target), bits, sparsity)
+    """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read.
+
+    chips: instead of the profile's number. fan_in_policy: instead of the profile's, what becomes of neurons with too
+    many synapses: "refuse", "prune", "split" or "join".
+    """
+    return check_fit(load(model), load_profile(target), bits, sparsity, chips=chips, policy=fan_in_policy)
+
+
+def check_compressed(
+    model: str | Path, target: str | Path, *, bits: int | None = None, chips: int | None = None,
+    fan_in_policy: FanInPolicy | None = None,
+) -> tuple[Fit, Found]:
+    """The mildest compression with which a network fits a chip, estimated from its weights: no data, no torch.
+
+    bits: for all layers; without it the chip's default and all that are fewer are tried. The fit is that of the
+    compressed network; where nothing fits, that of the network as it is. Raises `Refused`.
+    """
+    plan = plan_of(load(model), load_profile(target), bits, chips=chips, policy=fan_in_policy)
+    found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
+    return fit_of(found.plan if found.fits else plan), found
 
 
 @dataclass(frozen=True, eq=False)

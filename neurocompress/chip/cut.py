@@ -15,11 +15,12 @@ import numpy as np
 from ..network.connections import Connection
 from ..network.nodes import Shape
 from .fan import Cut, Fan, Format, Ints, sizes
-from .fan_kernel import KernelFan
+from .fan_kernel import DENSE, KernelFan
 from .fan_matrix import MatrixFan
 from .schema import Profile
 
 SAMPLE = 16  # of many pieces every 16th is counted first: most cuts that do not fit show it there
+MOST_SYNAPSES = 1 << 26  # of a convolution that is counted as a matrix
 SLACK = 64  # a search over many pieces stops within 1/64 of the fewest
 
 
@@ -68,7 +69,7 @@ class Cutter:
     def __init__(self, shape: Shape, incoming: tuple[Incoming, ...], per_neuron: int, neuron_bits: int,
                  delay_bits: int, limits: Limits):
         kernels = [i.fan.grid for i in incoming if isinstance(i.fan, KernelFan)]
-        self.grid: Shape = kernels[0] if kernels else (int(np.prod(shape)),)
+        self.grid: Shape = kernels[0] if kernels else grid_of(shape)
         self.incoming = tuple(replace(i, fan=recast(i.fan, self.grid)) for i in incoming)
         self.per_neuron, self.neuron_bits, self.delay_bits = per_neuron, neuron_bits, delay_bits
         self.fan_in = int(sum((i.fan.fan_in() for i in self.incoming), np.zeros(1, dtype=np.int64)).max())
@@ -178,11 +179,22 @@ class Cutter:
         return high
 
 
-def fan(connection: Connection) -> Fan:
-    """The counter for a connection."""
-    if connection.kernel is not None:
-        return KernelFan(connection, connection.kernel)
-    return MatrixFan(connection, (connection.n_targets,))
+def fan(connection: Connection, shared: bool = True) -> Fan:
+    """The counter for a connection. shared: kernels are stored once, zeros or not; where each synapse is stored for
+    itself, a kernel with many zeros is counted as the matrix it stands for (if that is not too large)."""
+    kernel = connection.kernel
+    if kernel is None:
+        return MatrixFan(connection, grid_of(connection.target_shape))
+    found = KernelFan(connection, kernel)
+    thin = not shared and np.count_nonzero(found.weight) < DENSE * found.weight.size
+    if thin and int(found.fan_out().sum()) <= MOST_SYNAPSES:
+        return MatrixFan(replace(connection, weight=connection.matrix(), kernel=None), grid_of(connection.target_shape))
+    return found
+
+
+def grid_of(shape: Shape) -> Shape:
+    """The axes along which a population without a kernel is cut: those of an image, or one."""
+    return shape if len(shape) == 3 else (int(np.prod(shape)),)
 
 
 def recast(found: Fan, grid: Shape) -> Fan:

@@ -12,7 +12,8 @@ from ..network.connections import Connection
 def pruned(connection: Connection, sparsity: float) -> Connection:
     """The connection with round(sparsity * weights) of its weights zero, the smallest magnitudes first.
 
-    Weights that are zero already count, of equal weights the first go first, and fixed weights (of pools) stay.
+    Weights that are zero already count, of equal weights the first go first, and fixed weights (of pools) stay. Of
+    those that stay only the signs are kept, int8: counting needs no more, and large networks are pruned many times.
     """
     if not connection.trained or sparsity <= 0.0:
         return connection
@@ -24,14 +25,15 @@ def pruned(connection: Connection, sparsity: float) -> Connection:
         return connection
     level = np.partition(magnitude, drop - 1)[drop - 1]
     keep = magnitude > level
-    ties = np.flatnonzero(magnitude == level)
-    keep[ties[drop - int(np.count_nonzero(magnitude < level)) :]] = True
-    kept = np.where(keep.reshape(values.shape), values, values.dtype.type(0))
-    if not isinstance(weight, np.ndarray):
-        from scipy import sparse
+    if level > 0 and (missing := magnitude.size - drop - int(np.count_nonzero(keep))):
+        keep[np.flatnonzero(magnitude == level)[-missing:]] = True
+    signs = keep.view(np.int8).reshape(values.shape)
+    signs -= 2 * (signs & (values < 0))
+    if isinstance(weight, np.ndarray):
+        return replace(connection, weight=signs)
+    from scipy import sparse
 
-        kept = sparse.csr_array((kept, weight.indices, weight.indptr), shape=weight.shape)
-    return replace(connection, weight=kept)
+    return replace(connection, weight=sparse.csr_array((signs, weight.indices, weight.indptr), shape=weight.shape))
 
 
 def limited(connection: Connection, fan_in: int) -> Connection:

@@ -50,8 +50,8 @@ class Plan:
         for c in self.connections:
             key = (id(c), self.sparsity.get(c.name, 0.0), self.fan_in.get(c.name))
             if key not in self._counted:
-                less = pruned(c, key[1])
-                self._counted[key] = fan(less if key[2] is None else limited(less, key[2]))
+                less = pruned(c if key[2] is None else limited(c, key[2]), key[1])
+                self._counted[key] = fan(less, bool(self.profile.memory.shared_kernels.value))
             found.append(self._counted[key])
         return tuple(found)
 

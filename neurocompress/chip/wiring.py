@@ -21,11 +21,9 @@ import numpy as np
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Shape
+from .cut import MOST_SYNAPSES
 from .fan import Fan, Ints
 from .schema import FanInPolicy, Profile
-
-#: Synapses of one connection up to which partial sums are laid out; a larger one is left whole, and a rule reports it.
-MOST_SPLIT = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +55,7 @@ def wired(
         most = most_synapses(into) if limit else 0
         if limit and most > limit and policy == "join":
             joined[name] = math.ceil(most / limit)
-        if limit and most > limit and policy == "split" and (cuts := _parts(into, limit)):
+        if limit and most > limit and policy == "split" and (cuts := _parts(into, limit, profile)):
             for old, parts in zip(into, cuts, strict=True):
                 if parts == 1:
                     made.append(old)
@@ -79,18 +77,45 @@ def most_synapses(into: list[Fan]) -> int:
     return int(sum((f.fan_in() for f in into), np.zeros(1, dtype=np.int64)).max())
 
 
-def _parts(into: list[Fan], limit: int) -> list[int] | None:
-    """Partial sums for each connection, 1 for those that go straight into the neurons; None where it can't be done."""
+def _parts(into: list[Fan], limit: int, profile: Profile) -> list[int] | None:
+    """Partial sums for each connection, 1 for those that go straight into the neurons; None where it can't be done
+    (or is too large to lay out: then a rule reports it)."""
     each = [int(f.fan_in().max()) for f in into]
-    if any(int(f.fan_in().sum()) > MOST_SPLIT for f in into):
+    if any(int(f.fan_in().sum()) > MOST_SYNAPSES for f in into):
         return None
-    parts = [max(2, math.ceil(n / limit)) if n > limit else 1 for n in each]
+    parts = [_fewest_cores(f, n, limit, profile) if n > limit else 1 for f, n in zip(into, each, strict=True)]
     # what goes straight in takes its synapses, what is split one for each of its parts
     taken = [n if p == 1 else p for n, p in zip(each, parts, strict=True)]
     for k in sorted(range(len(each)), key=lambda k: -each[k]):
         if sum(taken) > limit and parts[k] == 1 and each[k] > 1:
             taken[k], parts[k] = 2, 2
     return parts if sum(taken) <= limit else None
+
+
+def _fewest_cores(fan: Fan, most: int, limit: int, profile: Profile) -> int:
+    """The number of parts of a connection that takes fewest cores, roughly: more parts of a convolution have fewer
+    source channels each, and a core that takes few channels takes more places of the image."""
+    least = math.ceil(most / limit)
+    kernel, core = fan.connection.kernel, profile.core
+    axons, neurons = core.axons_in.value if core.axons_in else None, core.neurons.value
+    if kernel is None or kernel.groups > 1 or not axons or not neurons:
+        return least
+    channels = int(np.asarray(fan.connection.weight).shape[1])
+    out, *places = kernel.output_shape
+    spans = np.asarray(fan.connection.weight).shape[2:]
+
+    def cores(parts: int) -> float:
+        each, best = math.ceil(channels / parts), math.inf
+        for tile in range(1, max(places) + 1):
+            reached = each * math.prod(min(n, (min(tile, m) - 1) * s + (k - 1) * d + 1) for n, m, s, k, d in zip(
+                kernel.input_shape[1:], places, kernel.stride, spans, kernel.dilation, strict=True))
+            if reached > axons and tile > 1:
+                break
+            held = out * math.prod(min(tile, m) for m in places)
+            best = min(best, math.prod(math.ceil(m / tile) for m in places) * math.ceil(held / neurons))
+        return parts * best + fan.connection.n_targets * parts / axons
+
+    return min(range(least, max(least, min(channels, limit)) + 1), key=cores)
 
 
 def _split(c: Connection, parts: int) -> list[Connection]:

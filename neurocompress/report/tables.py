@@ -19,6 +19,7 @@ from ..plain import printable
 from .figures import amount, change, count, joules, percent, rate, share, size
 
 if TYPE_CHECKING:
+    from ..chip.search import Found
     from .energy import Energy
     from .report import Report
 
@@ -113,11 +114,18 @@ def _accuracy(out: Console, report: Report) -> None:
     elif report.accuracy is None:
         out.print(Text("No accuracy: the data holds no labels.", style="yellow"))
     rows = []
-    for name in ("float", "compressed", "emulated"):
+    for name in ("float", *report.agreement):
         scores = [percent(found.get(name)) if found else "–" for found in (report.accuracy, report.held_out)]
         rows.append((name, *scores, percent(report.agreement.get(name)) if name != "float" else ""))
     table(out, f"Accuracy ({how})",
           ("network", "all samples", "held out", "same class as float"), rows)
+    v = report.virtual
+    if v is not None:
+        right = "" if v.accuracy_mean is None else (
+            f"accuracy {percent(v.accuracy_mean)} in the mean, {percent(v.accuracy_worst)} on the worst, "
+            f"{v.accuracy_deviation:.2f} points from chip to chip; ")
+        notes(out, f"{v.chips} virtual chips with mismatch, {v.samples} samples", (
+            f"{right}same class as float {percent(v.agreement_mean)}, at worst {percent(v.agreement_worst)}",))
 
 
 def _energy(out: Console, before: Energy, after: Energy) -> None:
@@ -132,10 +140,11 @@ def _energy(out: Console, before: Energy, after: Energy) -> None:
     notes(out, "Energy per sample", lines)
 
 
-def fit(found: Fit) -> None:
+def fit(found: Fit, compression: Found | None = None) -> None:
     """Whether a network fits, layer by layer, and what to change when it does not."""
     out = console()
     _verdict(out, found)
+    _compression(out, found, compression)
     out.print()
     sums = found.totals
     table(out, "Layers",
@@ -144,19 +153,74 @@ def fit(found: Fit) -> None:
             f"{size(row.memory_float32)} → {size(row.memory)}", count(row.cores)) for row in found.rows], left=2,
           total=("total", "", count(sums["neurons"]), count(sums["parameters"]), count(sums["synapses"]), "",
                  f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sums["cores"])))
-    shown = [name for name in ("memory", "neurons", "axons_in", "axons_out") if name in found.utilization]
-    table(out, "Fullest core of each layer", ("layer", *(name.replace("_", " ") for name in shown)),
-          [(row.layer, *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown))
-           for row in found.rows])
+    shown = [name for name in USED if name in found.utilization]
+    table(out, "Fullest piece of each layer", ("layer", *(USED[name] for name in shown), "synapses into\na neuron"),
+          [(row.layer, *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown),
+            count(row.fan_in)) for row in found.rows])
+    core_map(out, found)
     _limits(out, found)
+
+
+#: How the resources of a core read.
+USED = {"memory": "memory", "neurons": "neurons", "axons_in": "axons in", "axons_out": "axons out",
+        "memory_per_axon": "longest list"}
+
+
+def core_map(out: Console, found: Fit) -> None:
+    """Which layer lies on which cores, and the spikes between cores."""
+    rows = []
+    for place in found.map:
+        cores = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in place.cores[:MAP_RANGES])
+        more = f", {len(place.cores) - MAP_RANGES} more ranges" if len(place.cores) > MAP_RANGES else ""
+        rows.append((place.layer, place.population, cores + more, ", ".join(map(str, place.chips[:MAP_RANGES]))
+                     + (" ..." if len(place.chips) > MAP_RANGES else "")))
+    table(out, "Core map", ("layer", "population", "cores", "chips"), rows, left=4)
+    if found.board is not None and found.board.messages:
+        b = found.board
+        said = "if every neuron spiked in every step (assumed)" if b.assumed else "at the rates measured"
+        chips = f", {share(b.across_chips / b.messages)} from chip to chip" if found.chips > 1 else ""
+        out.print(Text(f"{share(b.across_cores / b.messages)} of all spikes go from core to core{chips}, {said}"))
+        out.print()
+
+
+#: Ranges of cores, and chips, that a line of the core map names.
+MAP_RANGES = 6
+
+
+def _compression(out: Console, found: Fit, compression: Found | None) -> None:
+    if compression is None:
+        return
+    sparsest = ", ".join(f"{name} {share(s)}" for name, s in compression.sparsity.items() if s > 0)
+    pruned = "; ".join(f"at most {n} synapses to a neuron in {name}" for name, n in compression.plan.fan_in.items())
+    what = f"{compression.bits} bit" + (f"; zeros: {sparsest}" if sparsest else "") + (f"; {pruned}" if pruned else "")
+    if compression.fits:
+        out.print(Text(printable(f"The mildest compression that fits: {what}"), style="bold"))
+        out.print(Text(f"Estimated loss: {compression.loss:.3g} {compression.unit}"))
+        return
+    out.print(Text("No compression makes it fit", style="bold red"))
+    for wall in dict.fromkeys(f"{v.code} {v.layer}: {v.resource}: needs {amount(v.needed, v.unit)}, has "
+                              f"{amount(v.available, v.unit)}" for v in compression.walls):
+        out.print(Text(printable(f"  at {compression.bits} bit and the highest sparsity still {wall}")))
+    ways = zip(compression.chips, ("as it is", "at that compression"), strict=True)
+    if any(compression.chips):
+        out.print(Text("  It would fit " + " and ".join(f"{_chips(n)} {how}" for n, how in ways if n)))
+    else:
+        out.print(Text("  No number of chips would do"))
+
+
+def _chips(n: int) -> str:
+    return f"{n} chip" + ("s" if n > 1 else "")
 
 
 def _verdict(out: Console, found: Fit) -> None:
     style = {"fits": "bold green", "does not fit": "bold red"}.get(found.verdict, "bold yellow")
     available = f"{count(found.cores_available)} cores" if found.cores_available else "an unknown number of cores"
-    chips = f"{found.chips} chip" + ("s" if found.chips > 1 else "")
+    least = f", at least {count(found.fewest_cores)} needed" if found.fewest_cores < found.cores else ""
     out.print(Text(f"{found.title}: {found.verdict.upper()}", style=style)
-              + Text(f"   {count(found.cores)} of {available} on {chips}", style=""))
+              + Text(f"   {count(found.cores)} of {available} on {_chips(found.chips)}{least}", style=""))
+    used = [f"{USED[name]} {share(found.utilization[name])}" for name in USED if name in found.utilization]
+    if used:
+        out.print(Text(f"fullest core: {', '.join(used)}"))
 
 
 def _limits(out: Console, found: Fit) -> None:
@@ -166,8 +230,7 @@ def _limits(out: Console, found: Fit) -> None:
         facts = f"needs {amount(v.needed, v.unit)}, has {amount(v.available, v.unit)}, {amount(v.excess, v.unit)} over"
         out.print(Padding(Text(facts), (0, 0, 0, 2), expand=False))
         if v.fix:
-            freed = f" (frees {size(v.frees)})" if v.frees else ""
-            out.print(Padding(Text(printable(f"fix: {v.fix}{freed}"), style="green"), (0, 0, 0, 2), expand=False))
+            out.print(Padding(Text(printable(f"fix: {v.fix}"), style="green"), (0, 0, 0, 2), expand=False))
     if found.violations:
         out.print()
     notes(out, "Unchecked limits", (f"{u.code} {u.resource}: {u.reason}" for u in found.unchecked))

@@ -1,0 +1,256 @@
+"""The mildest compression that fits a chip: bits for all layers and a sparsity for each, of least estimated loss.
+
+The search knows losses only as tables, so that it works without data (`Losses.of_weights`) and with it
+(`fitting.losses_of_data`). A plan says whether a choice fits, and no choice is given that the rules do not pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..network.connections import Connection
+from .plan import Plan
+from .rules import RULES, Violation
+from .schema import FanInPolicy
+
+Floats = NDArray[np.float64]
+Levels = NDArray[np.int64]  # (groups,) indices into SHARES
+
+#: Shares of a layer's weights that may stay, mildest first.
+SHARES = np.array([1, .8, .65, .5, .4, .32, .25, .2, .16, .125, .1, .08, .064, .05, .04, .032, .025, .02, .016, .0125,
+                   .01, .008, .005, .0032, .002, .001])
+#: Steps of the price of a weight, from nothing to all of a layer's loss for a single weight.
+PRICES = 96
+#: Chips that are tried when one is not enough.
+MOST_CHIPS = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """Estimated losses of groups of layers. layers: names by group. weights: (groups,). pruning: (groups, SHARES).
+    rounding: by bits, (groups,) of a dense group; a sparse one loses its share of it. kept: by layer, the share of its
+    weights that stays at each of SHARES. unit: what a loss of 1 is, for people."""
+
+    layers: tuple[tuple[str, ...], ...]
+    weights: Floats
+    pruning: Floats
+    rounding: Mapping[int, Floats]
+    kept: Mapping[str, Floats]
+    unit: str
+
+    @staticmethod
+    def of_weights(connections: tuple[Connection, ...], widths: list[int]) -> Losses:
+        """Without data: the share of a layer's sum of squares that pruning by magnitude and rounding remove."""
+        trained = {c.name: c for c in connections if c.trained}
+        pruning, rounding, sizes = [], [], []
+        for c in trained.values():
+            values = c.weight if isinstance(c.weight, np.ndarray) else c.weight.data
+            square = np.square(values.ravel(), dtype=np.float64)
+            total = float(square.sum()) or 1.0
+            pruning.append(_tails(square) / total)
+            end = math.sqrt(float(square.max(initial=0.0)))
+            rounding.append([square.size * (end / max(1, (1 << (b - 1)) - 1)) ** 2 / 12 / total for b in widths])
+            sizes.append(square.size)
+        table = np.asarray(rounding).reshape(len(sizes), len(widths))
+        return Losses(
+            tuple((name,) for name in trained), np.asarray(sizes, dtype=np.float64),
+            np.asarray(pruning).reshape(len(sizes), len(SHARES)), {b: table[:, k] for k, b in enumerate(widths)},
+            dict.fromkeys(trained, SHARES), "layers whose weights are lost")
+
+    def levels(self, bits: int, price: float, least: Levels) -> Levels:
+        """(groups,) index into SHARES of least loss plus price x weights that stay, none below `least`."""
+        cost = self.table(bits) + price * self.weights[:, None] * SHARES
+        cost[np.arange(len(SHARES)) < least[:, None]] = np.inf
+        found: Levels = cost.argmin(axis=1)
+        return found
+
+    def loss(self, bits: int, levels: Levels) -> float:
+        """The estimate for a choice, all groups together."""
+        return float(self.table(bits)[np.arange(len(levels)), levels].sum())
+
+    def table(self, bits: int) -> Floats:
+        """(groups, SHARES) losses."""
+        return np.asarray(self.pruning + self.rounding[bits][:, None] * SHARES)
+
+    def sparsity(self, levels: Levels) -> dict[str, float]:
+        """By layer."""
+        return {n: 1.0 - float(self.kept[n][k]) for group, k in zip(self.layers, levels, strict=True) for n in group}
+
+
+def _tails(square: Floats) -> Floats:
+    """Sum of the smallest squares when each of SHARES of them stays."""
+    drop = square.size - np.maximum(1, np.rint(SHARES * square.size)).astype(np.int64)
+    ordered = np.sort(square)
+    return np.asarray(np.concatenate([[0.0], np.cumsum(ordered)])[np.maximum(drop, 0)])
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """plan: fits, or where nothing does the hardest compression. bits: of all layers. sparsity: by layer. loss: the
+    estimate, in `unit`. walls: what stops it, worst first, empty when it fits. price: of a weight, to go on from.
+    chips: that would do where nothing fits, without compression and with the hardest; None when no number would."""
+
+    plan: Plan
+    bits: int
+    sparsity: Mapping[str, float]
+    loss: float
+    unit: str
+    walls: tuple[Violation, ...]
+    price: float
+    chips: tuple[int | None, int | None] = (None, None)
+    tried: int = 1
+
+    @property
+    def fits(self) -> bool:
+        return not self.walls
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "fits": self.fits, "bits": self.bits, "sparsity": dict(self.sparsity), "fan_in": dict(self.plan.fan_in),
+            "loss": self.loss, "loss_unit": self.unit, "tried": self.tried,
+            "chips_uncompressed": self.chips[0], "chips_compressed": self.chips[1],
+            "walls": [{"code": v.code, "layer": v.layer, "resource": v.resource, "needed": v.needed,
+                       "available": v.available} for v in self.walls],
+        }
+
+
+def mildest(plan: Plan, losses: Losses, widths: list[int], start: float = 0.0) -> Found:
+    """The choice of least loss that fits, among `widths` for all layers and SHARES for each.
+
+    start: the least price of a weight, above that of a choice that turned out too mild.
+    """
+    search = _Search(plan, losses, start)
+    if not start and (found := search.choice(max(widths), 0.0, search.nothing)).fits:
+        return found
+    hardest = search.choice(min(widths), 0.0, search.everything)
+    if not hardest.fits:
+        chips = chips_for(plan), chips_for(hardest.plan)
+        return replace(hardest, chips=chips, tried=search.tried)
+    best: Found | None = None
+    for bits in sorted(widths, reverse=True):
+        if best is not None and losses.loss(bits, search.nothing) >= best.loss:
+            break  # rounding alone loses more
+        found = search.at(bits)
+        if found.fits and (best is None or found.loss < best.loss):
+            best = found
+    return replace(best or hardest, tried=search.tried)
+
+
+class _Search:
+    def __init__(self, plan: Plan, losses: Losses, start: float):
+        self.plan, self.losses, self.start, self.tried = plan, losses, start, 0
+        self.nothing = np.zeros(len(losses.layers), dtype=np.int64)
+        self.everything = np.full(len(losses.layers), len(SHARES) - 1)
+        self.group_of = {n: k for k, group in enumerate(losses.layers) for n in group}
+
+    def at(self, bits: int) -> Found:
+        """The mildest choice with these bits, or one that does not fit."""
+        prices = self._prices(bits)
+        least, stride = self.nothing.copy(), self.nothing.copy()
+        while True:  # what breaks a rule of its own layer is pruned there, in steps that grow
+            found = self.choice(bits, prices[0], least)
+            local = self._local(found) & (least < self.everything)
+            if not local.any():
+                break
+            stride = np.where(local, np.maximum(1, 2 * stride), stride)
+            least = np.minimum(least + stride * local, self.everything)
+        for k in np.flatnonzero(least):  # and no further than it must
+            low, high = int(least[k] - stride[k]), int(least[k])
+            while high - low > 1:
+                trial = least.copy()
+                trial[k] = (low + high) // 2
+                broken = self._local(self.choice(bits, prices[0], trial))
+                low, high = (int(trial[k]), high) if broken[k] else (low, int(trial[k]))
+            least[k] = high
+        found = self.choice(bits, prices[0], least)
+        if found.fits:
+            return found
+        low, high = 0, len(prices) - 1
+        found = self.choice(bits, prices[high], least)
+        while found.fits and high - low > 1:
+            middle = (low + high) // 2
+            tried = self.choice(bits, prices[middle], least)
+            if tried.fits:
+                high, found = middle, tried
+            else:
+                low = middle
+        return found
+
+    def _prices(self, bits: int) -> Floats:
+        """Prices of a weight, from the one to begin with to where every group sheds all it can."""
+        slope = np.diff(self.losses.table(bits), axis=1) / (-np.diff(SHARES) * self.losses.weights[:, None])
+        slope = slope[slope > 0]
+        low, high = (slope.min() / 4, slope.max() * 4) if slope.size else (1e-12, 1.0)
+        found = np.geomspace(low, high, PRICES)
+        return np.concatenate([[self.start], found[found > self.start]])
+
+    def choice(self, bits: int, price: float, least: Levels) -> Found:
+        levels = self.losses.levels(bits, float(price), least)
+        sparsity = self.losses.sparsity(levels)
+        self.tried += 1
+        plan = self.plan.changed(bits=dict.fromkeys(self.plan.bits, bits), sparsity=sparsity)
+        return Found(plan, bits, sparsity, self.losses.loss(bits, levels), self.losses.unit, violations(plan),
+                     float(price))
+
+    def _local(self, found: Found) -> NDArray[np.bool_]:
+        """(groups,) whether it breaks a rule of its layer alone that sparsity can relieve."""
+        broken = np.zeros(len(self.losses.layers), dtype=bool)
+        for v in found.walls:
+            relief = RULES[v.code].relief
+            if "sparsity" in relief and "chips" not in relief:
+                for i in (i for layer in found.plan.layers_of(v.layer) for i in layer.incoming):
+                    if i.connection.name in self.group_of and ("bits" in relief or i.connection.kernel is None):
+                        broken[self.group_of[i.connection.name]] = True
+        return broken
+
+
+def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool) -> Found:
+    """`mildest` by the weights alone. bits: for all layers; the chip's default and fewer without it. fan_in_pruned:
+    neurons above the chip's limit are pruned to it."""
+    plan = plan.pruned_to_limits() if fan_in_pruned else plan
+    widths = widths_of(plan, bits)
+    return mildest(plan, Losses.of_weights(plan.connections, widths), widths)
+
+
+def prunes(plan: Plan, said: FanInPolicy | None) -> bool:
+    """Whether a compression may prune fan-in: where the profile has no other way, unless the user said otherwise."""
+    return said == "prune" or (said is None and plan.policy in ("prune", "refuse"))
+
+
+def widths_of(plan: Plan, bits: int | None) -> list[int]:
+    """Bits to try: those given, or the chip's default and all that are fewer."""
+    default = plan.profile.default_bits
+    return [bits] if bits is not None else [b for b in plan.profile.weights.bits.value or [default] if b <= default]
+
+
+def violations(plan: Plan) -> tuple[Violation, ...]:
+    """Broken rules of a plan, the largest ratio of needed to available first. Where too many cores are needed even at
+    best, nothing is placed."""
+    per_chip = plan.profile.topology.cores_per_chip.value
+    if per_chip is not None and plan.fewest_cores > per_chip * plan.chips:
+        largest = max(plan.network.populations, key=lambda n: math.prod(plan.network.shapes[n]))
+        return (Violation("NC301", largest, "cores", plan.fewest_cores, per_chip * plan.chips, "cores"),)
+    found = [f for f in plan.findings if isinstance(f, Violation)]
+    return tuple(sorted(found, key=lambda v: -(v.needed / v.available if v.available else math.inf)))
+
+
+def chips_for(plan: Plan) -> int | None:
+    """The fewest chips with which a plan fits; None when no number helps."""
+    per_chip, chips = plan.profile.topology.cores_per_chip.value, plan.chips
+    while chips <= MOST_CHIPS:
+        tried = plan.changed(chips=chips)
+        broken = [f for f in tried.findings if isinstance(f, Violation)]
+        if not broken:
+            return chips
+        if any("chips" not in RULES[v.code].relief for v in broken):
+            return None
+        wanted = [math.ceil(v.needed / v.available * chips) if v.available else MOST_CHIPS + 1 for v in broken]
+        chips = max(chips + 1, *wanted, math.ceil(tried.placement.cores / per_chip) if per_chip else 0)
+    return None
