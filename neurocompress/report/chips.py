@@ -37,7 +37,7 @@ def target_rows(profiles: list[Profile]) -> list[dict[str, Any]]:
 
 
 def target(profile: Profile) -> None:
-    """One chip: every limit with unit, kind, confidence and source; sources that several share are written out below."""
+    """One chip: every limit with unit, kind, confidence and source; shared sources are written out below."""
     out = console()
     facts = list(entries(profile))
     variant = f", a variant of {profile.extends}" if profile.extends else ""
