@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..network.connections import Connection
 
 
-def pruned(connection: Connection, sparsity: float) -> Connection:
-    """The connection with round(sparsity * weights) of its weights zero, the smallest magnitudes first.
+class Pruner:
+    """Prunes one connection to many sparsities, the smallest magnitudes first, without new large arrays each time.
 
     Weights that are zero already count, of equal weights the first go first, and fixed weights (of pools) stay. Of
-    those that stay only the signs are kept, int8: counting needs no more, and large networks are pruned many times.
+    those that stay only the signs are kept, int8: counting needs no more.
     """
-    if not connection.trained or sparsity <= 0.0:
-        return connection
-    weight = connection.weight
-    values = weight if isinstance(weight, np.ndarray) else weight.data
-    magnitude = np.abs(values).ravel()
-    drop = round(sparsity * magnitude.size)
-    if drop == 0:
-        return connection
-    level = np.partition(magnitude, drop - 1)[drop - 1]
-    keep = magnitude > level
-    if level > 0 and (missing := magnitude.size - drop - int(np.count_nonzero(keep))):
-        keep[np.flatnonzero(magnitude == level)[-missing:]] = True
-    signs = keep.view(np.int8).reshape(values.shape)
-    signs -= 2 * (signs & (values < 0))
-    if isinstance(weight, np.ndarray):
-        return replace(connection, weight=signs)
-    from scipy import sparse
 
-    return replace(connection, weight=sparse.csr_array((signs, weight.indices, weight.indptr), shape=weight.shape))
+    def __init__(self, connection: Connection):
+        self.connection = connection
+        weight = connection.weight
+        self._values = (weight if isinstance(weight, np.ndarray) else weight.data).ravel()
+
+    @cached_property
+    def _magnitude(self) -> np.ndarray:
+        return np.asarray(np.abs(self._values))
+
+    @cached_property
+    def _shuffled(self) -> np.ndarray:
+        """The magnitudes in any order: every search for a level partitions them further."""
+        return self._magnitude.copy()
+
+    @cached_property
+    def _signs(self) -> NDArray[np.int8]:
+        return 1 - 2 * (self._values < 0).view(np.int8)
+
+    def to(self, sparsity: float) -> Connection:
+        """The connection with round(sparsity * weights) of its weights zero."""
+        drop = round(sparsity * self._values.size) if self.connection.trained else 0
+        if drop == 0:
+            return self.connection
+        self._shuffled.partition(drop - 1)
+        level = self._shuffled[drop - 1]
+        keep = self._magnitude > level
+        if level > 0 and (missing := keep.size - drop - int(np.count_nonzero(keep))):
+            keep[np.flatnonzero(self._magnitude == level)[-missing:]] = True
+        weight, signs = self.connection.weight, keep.view(np.int8) * self._signs
+        if isinstance(weight, np.ndarray):
+            return replace(self.connection, weight=signs.reshape(weight.shape))
+        from scipy import sparse
+
+        less = sparse.csr_array((signs, weight.indices, weight.indptr), shape=weight.shape)
+        return replace(self.connection, weight=less)
 
 
 def limited(connection: Connection, fan_in: int) -> Connection:

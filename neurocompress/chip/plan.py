@@ -11,7 +11,7 @@ import numpy as np
 from ..network.connections import Connection
 from ..network.graph import Network
 from .cut import Limits, fan
-from .expected import limited, pruned
+from .expected import Pruner, limited
 from .fan import Cut, Fan, Ints
 from .mapping import Layer, Placement, extra_delays, place
 from .memory import stored_bits
@@ -41,6 +41,7 @@ class Plan:
     fan_in: Mapping[str, int] = field(default_factory=dict)
     fixed: Mapping[str, Cut] = field(default_factory=dict)
     _counted: Counted = field(default_factory=dict)  # shared by the plans made from this one
+    _pruners: dict[tuple[int, int | None], Pruner] = field(default_factory=dict)
     _wired: dict[tuple[int, ...], Wiring] = field(default_factory=dict)
 
     @cached_property
@@ -50,7 +51,10 @@ class Plan:
         for c in self.connections:
             key = (id(c), self.sparsity.get(c.name, 0.0), self.fan_in.get(c.name))
             if key not in self._counted:
-                less = pruned(c if key[2] is None else limited(c, key[2]), key[1])
+                pruner = self._pruners.get((key[0], key[2]))
+                if pruner is None:
+                    pruner = self._pruners[key[0], key[2]] = Pruner(c if key[2] is None else limited(c, key[2]))
+                less = pruner.to(key[1])
                 self._counted[key] = fan(less, bool(self.profile.memory.shared_kernels.value))
             found.append(self._counted[key])
         return tuple(found)
