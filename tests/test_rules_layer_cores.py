@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from rule_cases import LAYERED, bare, codes, held, images, joined, network, neur
 from neurocompress.chip.fit import check_fit
 from neurocompress.chip.layer_cores import LayerCore, assigned, kernel_words, neuron_words
 from neurocompress.chip.profile import load_profile
+from neurocompress.frontends.nir import read
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Input, Output, Shape
 
@@ -93,6 +95,13 @@ def test_a_convolution_of_36000_weights_does_not_fit_a_core_of_65536_words() -> 
     assert codes(found) == {"NC401"}
     assert (found.violations[0].layer, found.violations[0].needed) == ("conv", 81920)
     assert found.violations[0].available == 65536
+
+
+def test_the_network_that_ran_on_a_speck_fits_it(shared: Path) -> None:
+    made = read(shared / "models" / "nir_paper" / "cnn" / "cnn_sinabs.nir")
+    found = check_fit(made, load_profile("speck2f"))
+    assert found.verdict == "fits"
+    assert any("'9' core 3 (32,768 kernel, 256 neuron words)" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(("changed", "key", "value"), [

@@ -17,6 +17,7 @@ from ..network.nodes import Shape, parameters
 from .board import Board, Floats, board
 from .cut import Limits
 from .fixes import with_fixes
+from .layer_cores import core_list
 from .mapping import Layer
 from .memory import ESTIMATES
 from .plan import Plan
@@ -192,10 +193,17 @@ def fit_of(plan: Plan, rates: Mapping[str, Floats] | None = None) -> Fit:
         worst.setdefault((found.code, found.layer), found)
     violations = tuple(worst.values())
     unchecked = tuple(f for f in plan.findings if isinstance(f, Unchecked))
-    estimate = profile.memory.formula.value in (None, *ESTIMATES)
+    guessed = profile.memory.formula.value in (None, *ESTIMATES)
+    limited = profile.core.synapse_memory is not None or profile.topology.memory_per_chip is not None
+    estimate = guessed and limited
     notes = []
-    if estimate:
-        notes.append(f"how {profile.title} stores synapses is not public: its memory figures are estimates")
+    if guessed:
+        formula = profile.memory.formula
+        why = f"how {profile.title} stores synapses is not public" if formula.value else profile.expand(formula.source)
+        notes.append(f"memory figures are estimates: {why}")
+    cores = core_list(plan.network, profile, plan.chips)
+    if cores is not None:
+        notes.append(cores)
     for population, stages in _stages(plan).items():
         if len(stages) > 1:
             notes.append(f"'{population}' has more synapses to a neuron than one core takes: {len(stages) - 1} partial "

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..network.graph import Network
 from ..network.nodes import Conv, Flatten, Linear, Scale, Shape
+from .schema import Profile
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,31 @@ def _map(shape: Shape) -> Shape:
     return (*shape, 1, 1)[:3] if len(shape) == 1 else (shape[0], *(1,) * (3 - len(shape)), *shape[1:])
 
 
+def words_of(profile: Profile) -> dict[str, list[int] | None]:
+    """What each core has, by resource; None where the chip has no such limit or it is unknown."""
+    core = profile.core
+    limits = {"kernel_words": core.kernel_words, "neuron_words": core.neuron_words, "bias_words": core.bias_words}
+    return {name: limit.value if limit else None for name, limit in limits.items()}
+
+
+def core_list(network: Network, profile: Profile, chips: int) -> str | None:
+    """Which core computes which layer, as a sentence; None for chips of another kind, or where not all layers fit."""
+    entry, per_chip = profile.topology.one_layer_per_core, profile.topology.cores_per_chip.value
+    layers = layer_cores(network)
+    if entry is None or not entry.value or per_chip is None or len(layers) > per_chip * chips:
+        return None
+    at = assigned(layers, words_of(profile), per_chip * chips)
+    if min(at, default=-1) < 0:
+        return None
+    each = ", ".join(f"'{layer.name}' core {core} ({layer.kernel_words:,} kernel, {layer.neuron_words:,} neuron words)"
+                     for layer, core in zip(layers, at, strict=True))
+    return f"cores with room, not all are alike: {each}"
+
+
 def assigned(layers: Sequence[LayerCore], words: Mapping[str, Sequence[int] | None], cores: int) -> list[int]:
     """The core of each layer, -1 for those that get none: a largest matching of layers and cores with room for them.
 
-    words: what each core has, by resource ("kernel_words", "neuron_words", "bias_words"); None is no limit.
+    words: as `words_of` gives it.
     """
     from scipy import sparse
     from scipy.sparse.csgraph import maximum_bipartite_matching

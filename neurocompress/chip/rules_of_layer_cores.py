@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..network.nodes import Pool
 from .entry import Entry
-from .layer_cores import LayerCore, assigned, layer_cores, weights_into
+from .layer_cores import LayerCore, assigned, layer_cores, weights_into, words_of
 from .rule import Case, Finding, Unchecked, Violation, limit_of, rule
 
 #: What a layer takes of a core: the rule, the limit of `Core`, and how it reads.
@@ -52,8 +52,7 @@ def one_layer_per_core(case: Case) -> Iterator[Finding]:
     entry, per_chip = case.profile.topology.one_layer_per_core, case.profile.topology.cores_per_chip.value
     if entry is None or entry.value is False:
         return
-    core = case.profile.core
-    words = {name: limit.value if (limit := getattr(core, name)) is not None else None for _, name, _ in WORDS}
+    words = words_of(case.profile)
     if entry.value is None or per_chip is None:
         yield Unchecked("NC404", "a core for each layer", entry.source)
         return
