@@ -159,9 +159,13 @@ def byte_count(name: str, text: str | None) -> int | None:
 @CHIPS
 @FAN_IN_POLICY
 @option("--fit", is_flag=True, help="Search the mildest compression that fits, by the weights alone.")
+@PRESET
+@DT
+@RESET
 @JSON
 def check(model: Path, target: str | Path, bits: int | None, sparsity: float | None, chips: int | None,
-          fan_in_policy: FanInPolicy | None, fit: bool, as_json: bool) -> int:
+          fan_in_policy: FanInPolicy | None, fit: bool, preset: str | None, dt: float | None, reset: str | None,
+          as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
     from .verbs import check as run
     from .verbs import check_compressed
@@ -170,9 +174,11 @@ def check(model: Path, target: str | Path, bits: int | None, sparsity: float | N
     if fit and sparsity is not None:
         raise Refused(Problem("--fit chooses the sparsity itself", fix="Give --fit or --sparsity, not both"))
     if fit:
-        found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy)
+        found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy,
+                                           preset=preset, dt=dt, reset=reset)
     else:
-        found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy)
+        found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy,
+                    preset=preset, dt=dt, reset=reset)
     if as_json:
         emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
     else:

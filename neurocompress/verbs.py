@@ -44,26 +44,31 @@ def load(
 
 def check(
     model: str | Path, target: str | Path, *, bits: int | None = None, sparsity: float | None = None,
-    chips: int | None = None, fan_in_policy: FanInPolicy | None = None,
+    chips: int | None = None, fan_in_policy: FanInPolicy | None = None, preset: str | None = None,
+    dt: float | None = None, reset: str | None = None,
 ) -> Fit:
     """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read.
 
     chips: instead of the profile's number. fan_in_policy: instead of the profile's, what becomes of neurons with too
-    many synapses: "refuse", "prune", "split" or "join".
+    many synapses: "refuse", "prune", "split" or "join". preset, dt, reset: as `load`.
     """
-    return check_fit(load(model), load_profile(target), bits, sparsity, chips=chips, policy=fan_in_policy)
+    network = load(model, preset=preset, dt=dt, reset=reset)
+    return check_fit(network, load_profile(target), bits, sparsity, chips=chips, policy=fan_in_policy)
 
 
 def check_compressed(
     model: str | Path, target: str | Path, *, bits: int | None = None, chips: int | None = None,
-    fan_in_policy: FanInPolicy | None = None,
+    fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None,
 ) -> tuple[Fit, Found]:
     """The mildest compression with which a network fits a chip, estimated from its weights: no data, no torch.
 
     bits: for all layers; without it the chip's default and all that are fewer are tried. The fit is that of the
-    compressed network; where nothing fits, that of the network as it is. Raises `Refused`.
+    compressed network; where nothing fits, that of the network as it is. preset, dt, reset: as `load`. Raises
+    `Refused`.
     """
-    plan = plan_of(load(model), load_profile(target), bits, chips=chips, policy=fan_in_policy)
+    network = load(model, preset=preset, dt=dt, reset=reset)
+    plan = plan_of(network, load_profile(target), bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
     return fit_of(found.plan if found.fits else plan), found
 

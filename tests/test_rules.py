@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from neurocompress.chip.rules import RULES, explain
 from neurocompress.errors import Refused
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Output
+from neurocompress.verbs import check
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,12 @@ def test_rows_of_spinnaker_1_lie_in_blocks_of_its_chip() -> None:
     for spare, broken in ((265_232, set()), (265_231, {"NC305"})):
         topology = profile.topology.model_copy(update={"memory_per_chip": entry.model_copy(update={"value": spare})})
         assert codes(check_fit(made, profile.model_copy(update={"topology": topology}))) == broken
+
+
+def test_the_network_that_ran_on_a_xylo_fits_it_when_read_as_it_ran(shared: Path) -> None:
+    model = shared / "models" / "nir_paper" / "braille" / "braille_noDelay_noBias_subtract.nir"
+    assert codes(check(model, "xylo-a2")) == {"NC102"}  # the file does not say how neurons reset
+    assert check(model, "xylo-a2", reset="subtract").verdict == "fits"
 
 
 def test_weights_behind_the_last_neurons_are_unchecked() -> None:
