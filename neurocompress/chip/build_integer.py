@@ -78,7 +78,7 @@ def _bias(bias: Array, arithmetic: Arithmetic, name: str, problems: list[Problem
     """Mantissas and the smallest shared exponent that holds them."""
     largest = float(np.max(np.abs(bias)))
     limit = 2 ** (arithmetic.bias_mantissa_bits - 1) - 1
-    for exponent in range(arithmetic.bias_exponent_max + 1):
+    for exponent in range(arithmetic.bias_exponent_min, arithmetic.bias_exponent_max + 1):
         if largest <= limit * 2**exponent:
             return _scalar(np.rint(bias / 2**exponent).astype(np.int64)), exponent
     problems.append(Problem(

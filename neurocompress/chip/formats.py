@@ -33,6 +33,7 @@ class IntegerFormats(Part):
     threshold_shift: Entry[Count]
     bias_mantissa_bits: Entry[Count]
     bias_exponent_max: Entry[Count]
+    bias_exponent_min: Entry[Count] | None = None
 
 
 class FloatStateFormats(Part):

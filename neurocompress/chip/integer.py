@@ -37,6 +37,7 @@ class Arithmetic:
     threshold_shift: int = 6
     bias_mantissa_bits: int = 13
     bias_exponent_max: int = 7
+    bias_exponent_min: int = 0
     weight_exponent_min: int = -7
     weight_exponent_max: int = 7
     delay_max: int = 63
