@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .errors import Problem, Refused
+from .errors import Problem, Refused, Unfit
 from .plain import printable, to_json
 
 if TYPE_CHECKING:
@@ -75,14 +75,17 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @option("--method", default=None, metavar="M", help="sbc, gptq or rtn [default: sbc].")
 @BITS
 @SPARSITY
+@option("--fit", is_flag=True, help="Find the mildest compression that fits.")
+@option("--max-drop", type=float, metavar="P", help="Find the smallest network within P points of float accuracy.")
+@CHIPS
+@FAN_IN_POLICY
 @PRESET
 @DT
 @RESET
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @JSON
-def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None, bits: int | None,
-           sparsity: float | None, preset: str | None, dt: float | None, reset: str | None, seed: int,
-           as_json: bool) -> int:
+def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None,
+           sparsity: float | None, as_json: bool, **more: Any) -> int:
     """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
     from .deployment import deploy as run
     from .report import tables
@@ -90,8 +93,8 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 
     folder = out or Path(f"{model.stem}-{Path(target).stem}")
     with progress(as_json) as told:
-        made = run(model, target, data=data, out=folder, method=method or "sbc", bits=bits, sparsity=sparsity or 0.0,
-                   preset=preset, dt=dt, reset=reset, seed=seed, progress=told)
+        made = run(model, target, data=data, out=folder, method=method or "sbc", sparsity=sparsity or 0.0,
+                   progress=told, **more)
     if as_json:
         found = made.report.to_dict()
         emit("deploy", {"report_schema": found.pop("schema"), "bundle": folder, "passed": made.passed, **found})
@@ -388,6 +391,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except Refused as error:
         status = _refused(error, as_json)
+        status = FAILED if isinstance(error, Unfit) else status
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = BAD_INPUT

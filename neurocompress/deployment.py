@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import bundle
 from .backends import backend
 from .chip import integer_file
-from .chip.fit import Fit, check_fit
+from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
 from .compression.recipe import recipe_of
 from .data.spikes import SpikeData, drawn, load_spikes, poisson
-from .errors import Refused, refuse
+from .errors import Problem, Refused, refuse
+from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .frontends import nir as nir_file
 from .network.graph import Network
-from .pipeline import Compressed, compress_for, features
+from .pipeline import Compressed, features
 from .plain import to_json
 from .report.report import Report, make_report
-from .report.verify import emulator_engine, float_engine, verify, virtual_chips
+from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
 from .simulation.emulator import Overflow
+
+if TYPE_CHECKING:
+    from .chip.schema import FanInPolicy
 
 #: Samples of the data that calibrate; the rest of it is never seen by compression.
 CALIBRATION_SAMPLES = 128
@@ -55,20 +59,23 @@ class Deployment:
 def deploy(
     model: str | Path, target: str | Path, *, data: str | Path | SpikeData | None = None,
     out: str | Path | None = None, method: str = "sbc", bits: int | None = None, sparsity: float = 0.0,
-    preset: str | None = None, dt: float | None = None, reset: str | None = None, seed: int = 0,
-    progress: Progress | None = None,
+    fit: bool = False, max_drop: float | None = None, chips: int | None = None,
+    fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, seed: int = 0, progress: Progress | None = None,
 ) -> Deployment:
     """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
 
     model: a NIR file. target: a chip's name or the path of a profile. data: spikes (samples, timesteps, *input shape)
     with labels or without; without data the calibration is synthetic and no accuracy is reported. out: the bundle.
-    Raises `Refused` with every problem of the input; nothing is written then.
+    fit: find the mildest compression that fits. max_drop: find the smallest network that loses at most so many points
+    of accuracy; half of the samples that do not calibrate choose it, and the others are held out. chips,
+    fan_in_policy: as `check`.
+    Raises `Refused` with every problem of the input, `Unfit` where a search finds nothing; nothing is written then.
     """
     tell = progress or (lambda stage, done, total: None)
     profile = load_profile(target)
     recipe = recipe_of(method=method, sparsity=sparsity)
-    if seed < 0:
-        raise refuse(f"seed is {seed}", fix="Give a whole number from 0")
+    _refuse_bad(seed, sparsity, fit, max_drop, data)
     if out is not None:
         bundle.writable(Path(out))
     network = nir_file.read(model, preset=preset, dt=dt, reset=reset)
@@ -78,9 +85,20 @@ def deploy(
         raise refuse(f"an input sends more than one spike in a step, which {profile.title} has no message for",
                      file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
 
-    compressed = compress_for(network, profile, calibration, recipe, bits=bits, progress=tell)
+    board = Board(profile, bits, chips, fan_in_policy)
+    if max_drop is not None:
+        assert given is not None
+        split, chose = _chosen(given, split)
+        within = accuracy_on(given, chose, input_bits)
+        least = float_accuracy(network, given, chose) - max_drop
+        found = compress_within(network, board, calibration, recipe, within, least, progress=tell)
+    elif fit:
+        found = compress_to_fit(network, board, calibration, recipe, progress=tell)
+    else:
+        made = compress_to_policy(network, board, calibration, recipe, progress=tell)
+        found = Fitted(made, board.fit(made), ())
+    compressed = replace(found.compressed, notes=(*found.said, *found.compressed.notes))
     integer = compressed.integer_network(input_bits)
-    fit = check_fit(compressed.network, profile, compressed.fmt.bits)
     _refuse_unwritable(profile, integer)
 
     overflow: dict[str, Overflow] = {}
@@ -96,17 +114,37 @@ def deploy(
         engines, (("float", list(engines)[-1]),), samples, sizes,
         network.input, progress=lambda done: tell("verifying", done, len(samples)))
     virtual = virtual_chips(integer, samples, split.indices, seed, tell)
+    busiest = runs[list(engines)[-1]].activities
+    placed = replace(found.fit, rates={p: busiest[p].rates for p in compressed.network.populations})
     report = make_report(
-        model=str(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=fit,
+        model=str(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=placed,
         runs=runs, changes=changes, overflow=overflow, virtual=virtual, labels=None if given is None else given.labels,
         calibration=split, options={
-            "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "preset": preset, "dt": dt,
+            "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "fit": fit,
+            "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "preset": preset, "dt": dt,
             "reset": reset, "seed": seed})
     folder = None
     if out is not None:
         folder = Path(out)
         write_bundle(folder, compressed, integer, report, target)
-    return Deployment(network, compressed, integer, fit, report, folder)
+    return Deployment(network, compressed, integer, placed, report, folder)
+
+
+def _refuse_bad(
+    seed: int, sparsity: float, fit: bool, max_drop: float | None, data: str | Path | SpikeData | None
+) -> None:
+    problems = []
+    if seed < 0:
+        problems.append(Problem(f"seed is {seed}", fix="Give a whole number from 0"))
+    if (fit or max_drop is not None) and sparsity:
+        problems.append(Problem("--fit and --max-drop choose the sparsity themselves",
+                                fix="Leave --sparsity out, or leave out the search"))
+    if max_drop is not None and not max_drop >= 0:
+        problems.append(Problem(f"max_drop is {max_drop}", fix="Give points of accuracy, such as 1"))
+    if max_drop is not None and data is None:
+        problems.append(Problem("accuracy can not be measured without data", fix="Give --data with labels"))
+    if problems:
+        raise Refused(problems)
 
 
 def write_bundle(
@@ -162,6 +200,43 @@ def _data(
     count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
     chosen = drawn(given.samples, count, seed)
     return given, given.spikes[chosen], Split(given.name, count, False, tuple(int(k) for k in chosen))
+
+
+def _chosen(given: SpikeData, split: Split) -> tuple[Split, np.ndarray]:
+    """Every second sample that does not calibrate, to choose by; the report's held-out samples are the others."""
+    rest = np.setdiff1d(np.arange(given.samples), np.array(split.indices or (), dtype=int))
+    if given.labels is None or len(rest) < 2:
+        raise refuse("the smallest network within a loss of accuracy is chosen on labelled samples beside those that "
+                     f"calibrate, and there are {0 if given.labels is None else len(rest)}", file=given.name,
+                     fix="Give --data with labels and more samples")
+    chose = rest[::2]
+    said = f"{split.source} ({len(chose)} more samples chose the size)"
+    indices = tuple(sorted((*(split.indices or ()), *(int(k) for k in chose))))
+    return replace(split, source=said, indices=indices), chose
+
+
+def accuracy_on(given: SpikeData, chose: np.ndarray, input_bits: int) -> Accuracy:
+    """Percent of some samples that a compressed network classifies right, on the chip where it can be emulated."""
+    assert given.labels is not None
+    labels = given.labels[chose]
+
+    def measured(made: Compressed) -> float:
+        on_chip = emulator_engine(made.integer_network(input_bits), {}) if made.emulated else float_engine(made.network)
+        return _right(on_chip, given.spikes[chose], labels, made.network)
+
+    return measured
+
+
+def float_accuracy(network: Network, given: SpikeData, chose: np.ndarray) -> float:
+    """Percent of some samples that the network classifies right before compression."""
+    assert given.labels is not None
+    return _right(float_engine(network), given.spikes[chose], given.labels[chose], network)
+
+
+def _right(engine: Engine, spikes: np.ndarray, labels: np.ndarray, network: Network) -> float:
+    sizes = {p: int(np.prod(network.shapes[p])) for p in network.populations}
+    runs, _ = verify({"it": engine}, (), spikes, sizes, network.input)
+    return 100.0 * float(np.mean(runs["it"].classes == labels))
 
 
 def message_bits(spikes: np.ndarray) -> int:

@@ -39,6 +39,10 @@ class Refused(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class Unfit(Refused):
+    """A network that no choice makes fit (exit status 1, as for `check`)."""
+
+
 def refuse(what: str, *, where: str = "", fix: str = "", file: str = "") -> Refused:
     """A `Refused` with a single problem, to be raised: `raise refuse("...", fix="...")`."""
     return Refused(Problem(what, where, fix, file))

@@ -143,26 +143,44 @@ class ChipGrids:
         return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), m_max) for n in ends}
 
 
+def statistics_for(
+    network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe, *, device: str = "cpu",
+    progress: Progress | None = None,
+) -> Statistics:
+    """Statistics of the network as a chip's neurons are, for several calls of `compress_for` with the same data."""
+    there = on_chip(network, profile)[0]
+    return Statistics(there, spikes, compressed_groups(there), recipe.how.membrane, MEMORY, device,
+                      progress or (lambda stage, done, total: None))
+
+
+def on_chip(network: Network, profile: Profile) -> tuple[Network, tuple[str, ...]]:
+    """The canonical network with conventions and neurons that a chip has, and a sentence for each change."""
+    return expressible(canonical(network), features(profile), arithmetic_of(profile)[0], profile.title)
+
+
 def compress_for(
     network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe | None = None, *,
-    bits: int | None = None, device: str = "cpu", progress: Progress | None = None,
+    bits: int | None = None, device: str = "cpu", statistics: Statistics | None = None,
+    progress: Progress | None = None,
 ) -> Compressed:
     """The network on the chip's grid.
 
     spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
-    recipe: its grid is the chip's. bits: instead of the recipe's; without either, the chip's default.
+    recipe: its grid is the chip's. bits: instead of the recipe's; without either, the chip's default. statistics: of
+    `statistics_for` the same network, chip and data, where there are some already.
     Raises `Refused` for bits, methods or networks that the chip has no form for.
     """
     fmt = weight_format(profile, recipe.bits if bits is None and recipe is not None else bits)
     recipe = recipe_of(recipe, bits=fmt.bits, grid={"levels": "symmetric"})
     original = canonical(network)
     arithmetic, unknown = arithmetic_of(profile)
-    network, said = expressible(original, features(profile), arithmetic, profile.title)
+    if statistics is None:
+        statistics = statistics_for(network, profile, spikes, recipe, device=device, progress=progress)
+    network, said = statistics.network, on_chip(network, profile)[1]
     found = connections(network)
     into = {p: [c for c in found if c.target == p] for p in network.populations}
     tell = progress or (lambda stage, done, total: None)
     groups = compressed_groups(network)
-    statistics = Statistics(network, spikes, groups, recipe.how.membrane, MEMORY, device, tell)
     calibration = statistics.of(groups[0]) if groups else None
     grids = ChipGrids(network, fmt, arithmetic, into, {} if calibration is None else calibration.peaks)
     walked = compress_layers(network, row_gains(network), spikes, recipe, grids, decays=_decays(network, arithmetic),

@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 Levels = NDArray[np.int64]  # (groups,) indices into SHARES
 
 #: Shares of a layer's weights that may stay, mildest first.
-SHARES = np.array([1, .8, .65, .5, .4, .32, .25, .2, .16, .125, .1, .08, .064, .05, .04, .032, .025, .02, .016, .0125,
-                   .01, .008, .005, .0032, .002, .001])
+SHARES: Floats = np.array([1, .8, .65, .5, .4, .32, .25, .2, .16, .125, .1, .08, .064, .05, .04, .032, .025, .02, .016,
+                           .0125, .01, .008, .005, .0032, .002, .001])
 #: Steps of the price of a weight, from nothing to all of a layer's loss for a single weight.
 PRICES = 96
 #: Chips that are tried when one is not enough.
@@ -69,6 +69,22 @@ class Losses:
         cost[np.arange(len(SHARES)) < least[:, None]] = np.inf
         found: Levels = cost.argmin(axis=1)
         return found
+
+    def prices(self, bits: int) -> tuple[float, float]:
+        """Of a weight, at which no group sheds any, and at which all shed all they can."""
+        slope = np.diff(self.table(bits), axis=1) / (-np.diff(SHARES) * self.weights[:, None])
+        slope = slope[slope > 0]
+        return (float(slope.min()) / 4, float(slope.max()) * 4) if slope.size else (1e-12, 1.0)
+
+    def levels_at(self, bits: int, share: float) -> Levels:
+        """The levels of one price at which at most this share of all weights stays; every group's last where none
+        is so high."""
+        nothing = np.zeros(len(self.layers), dtype=np.int64)
+        for price in [0.0, *np.geomspace(*self.prices(bits), PRICES)]:
+            levels = self.levels(bits, price, nothing)
+            if float(self.weights @ SHARES[levels]) <= share * float(self.weights.sum()) * (1 + 1e-9):
+                break
+        return levels
 
     def loss(self, bits: int, levels: Levels) -> float:
         """The estimate for a choice, all groups together."""
@@ -127,8 +143,6 @@ def mildest(plan: Plan, losses: Losses, widths: list[int], start: float = 0.0) -
     start: the least price of a weight, above that of a choice that turned out too mild.
     """
     search = _Search(plan, losses, start)
-    if not start and (found := search.choice(max(widths), 0.0, search.nothing)).fits:
-        return found
     hardest = search.choice(min(widths), 0.0, search.everything)
     if not hardest.fits:
         chips = chips_for(plan), chips_for(hardest.plan)
@@ -141,6 +155,13 @@ def mildest(plan: Plan, losses: Losses, widths: list[int], start: float = 0.0) -
         if found.fits and (best is None or found.loss < best.loss):
             best = found
     return replace(best or hardest, tried=search.tried)
+
+
+def as_it_is(plan: Plan) -> Found:
+    """The plan without any change; its loss is not counted."""
+    bits = max(plan.bits.values(), default=plan.profile.default_bits)
+    return Found(plan, bits, dict.fromkeys((c.name for c in plan.connections if c.trained), 0.0), 0.0, "",
+                 violations(plan), 0.0)
 
 
 class _Search:
@@ -185,10 +206,7 @@ class _Search:
 
     def _prices(self, bits: int) -> Floats:
         """Prices of a weight, from the one to begin with to where every group sheds all it can."""
-        slope = np.diff(self.losses.table(bits), axis=1) / (-np.diff(SHARES) * self.losses.weights[:, None])
-        slope = slope[slope > 0]
-        low, high = (slope.min() / 4, slope.max() * 4) if slope.size else (1e-12, 1.0)
-        found = np.geomspace(low, high, PRICES)
+        found = np.geomspace(*self.losses.prices(bits), PRICES)
         return np.concatenate([[self.start], found[found > self.start]])
 
     def choice(self, bits: int, price: float, least: Levels) -> Found:
@@ -216,7 +234,8 @@ def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool) -> Fou
     neurons above the chip's limit are pruned to it."""
     plan = plan.pruned_to_limits() if fan_in_pruned else plan
     widths = widths_of(plan, bits)
-    return mildest(plan, Losses.of_weights(plan.connections, widths), widths)
+    found = as_it_is(plan)
+    return found if found.fits else mildest(plan, Losses.of_weights(plan.connections, widths), widths)
 
 
 def prunes(plan: Plan, said: FanInPolicy | None) -> bool:

@@ -61,7 +61,7 @@ def options(
     found, what = [], []
     size = module.weight.numel()
     for bits in recipe.budget_bits:
-        rounding = _rounding(module, hessian, recipe, bits)
+        rounding = rounding_loss(module, hessian, recipe, bits)
         for keep, loss in zip(curve.keep, curve.loss, strict=True):
             dense, sparse = size * bits, keep * bits + size
             stored = dense if keep == size else min(dense, sparse)
@@ -70,7 +70,8 @@ def options(
     return found, what
 
 
-def _rounding(module: Module, hessian: torch.Tensor, recipe: Recipe, bits: int) -> float:
+def rounding_loss(module: Module, hessian: torch.Tensor, recipe: Recipe, bits: int) -> float:
+    """What GPTQ to so many bits costs the dense module, in the unit of `Curve.loss`."""
     scheme = recipe.scheme(bits)
     quantized = torch.empty_like(module.weight)
     for rows, h in zip(module.rows, hessian, strict=True):

@@ -108,7 +108,7 @@ class Report:
         return {
             "neurons": sum(x.neurons for x in parts), "parameters": sum(x.parameters for x in parts),
             "memory_float32": sum(x.memory_float32 for x in parts), "memory": sum(x.memory for x in parts),
-            "cores": sum(x.cores for x in parts), "neuron_updates": sum(x.neuron_updates for x in parts),
+            "cores": self.fit.cores, "neuron_updates": sum(x.neuron_updates for x in parts),
             "sops_effective_before": before.sops_effective, "sops_effective": after.sops_effective,
             "sops_unmasked": after.sops_unmasked, "sops_dense": after.sops_dense,
         }

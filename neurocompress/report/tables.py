@@ -99,6 +99,7 @@ def deployment(report: Report, folder: Path) -> None:
           total=("total", change(count(sums["sops_effective_before"]), count(sums["sops_effective"])),
                  count(sums["sops_unmasked"]), count(sums["sops_dense"]), count(sums["neuron_updates"])))
     _energy(out, report.energy_before, report.energy)
+    core_map(out, report.fit)
     notes(out, "Assumed, folded or lost", report.assumptions)
     _limits(out, report.fit)
     out.print(Text(f"Bundle: {printable(str(folder))}", style="bold"))

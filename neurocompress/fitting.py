@@ -1,0 +1,231 @@
+"""Compression until a network fits a chip, or until it is as small as its accuracy allows.
+
+The search (chip/search.py) estimates; what it found is then compressed with data, and the real weights are held
+against every rule again. Nothing is given back that does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from glob import escape
+
+import numpy as np
+
+from .chip.fit import Fit, check_fit, plan_of
+from .chip.plan import Plan
+from .chip.profile import Profile
+from .chip.rule import Violation
+from .chip.schema import FanInPolicy
+from .chip.search import SHARES, Found, Losses, as_it_is, mildest, prunes, widths_of
+from .compression.curves import loss_curves, rounding_loss
+from .compression.module import modules
+from .compression.recipe import LayerRecipe, Recipe
+from .compression.walk import MEMORY, Progress, Statistics
+from .errors import Problem, Unfit
+from .network.graph import Network
+from .oneshot import row_gains
+from .pipeline import Compressed, compress_for, on_chip, statistics_for
+
+#: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.
+ROUNDS = 12
+#: By how much a weight's price rises when the real weights do not fit.
+DEARER = 1.3
+#: Shares of all weights that may stay, mildest first, for the smallest network within a loss of accuracy.
+LADDER = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.064, 0.045, 0.032, 0.022)
+
+#: Accuracy in percent of a compressed network on samples that compression has not seen.
+Accuracy = Callable[[Compressed], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """The chips that a network shall fit. bits: for all weights, None for the chip's choice. chips: None for the
+    profile's number. policy: what becomes of neurons with too many synapses, None for the profile's."""
+
+    profile: Profile
+    bits: int | None = None
+    chips: int | None = None
+    policy: FanInPolicy | None = None
+
+    def plan(self, network: Network) -> Plan:
+        return plan_of(network, self.profile, self.bits, chips=self.chips, policy=self.policy)
+
+    def fit(self, made: Compressed) -> Fit:
+        """Of the real weights: their fan-in is pruned already."""
+        policy = "refuse" if self.policy == "prune" else self.policy
+        return check_fit(made.network, self.profile, made.fmt.bits, chips=self.chips, policy=policy)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """compressed: fits, as `fit` says. said: what it cost, one sentence each."""
+
+    compressed: Compressed
+    fit: Fit
+    said: tuple[str, ...]
+
+
+def limited_to(recipe: Recipe, plan: Plan, statistics: Statistics) -> Recipe:
+    """The recipe with the fan-in limits of a plan; layers that share their neurons share one limit."""
+    repeats = {c.name: c.repeats for c in plan.connections}
+    layers = list(recipe.layers)
+    for chunk in statistics.chunks:
+        for group in chunk:
+            within = {n: plan.fan_in[n] // repeats[n] for n in group if n in plan.fan_in}
+            layers += [LayerRecipe(match=escape(n), fan_in=max(1, sum(within.values()))) for n in within]
+    return recipe.model_copy(update={"layers": tuple(layers)})
+
+
+def compress_to_policy(
+    network: Network, board: Board, spikes: np.ndarray | None, recipe: Recipe, *, progress: Progress | None = None,
+) -> Compressed:
+    """`compress_for`, neurons with too many synapses pruned to the chip's limit where that is the policy."""
+    plan = board.plan(on_chip(network, board.profile)[0])
+    statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
+    if plan.policy == "prune":
+        recipe = limited_to(recipe, plan.pruned_to_limits(), statistics)
+    return compress_for(network, board.profile, spikes, recipe, bits=board.bits, statistics=statistics,
+                        progress=progress)
+
+
+def compress_to_fit(
+    network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, *, progress: Progress | None = None,
+) -> Fitted:
+    """The mildest compression with which a network fits a board: bits and a sparsity for each layer, of least loss.
+
+    spikes: calibration data (samples, timesteps, *input shape). recipe: method and grid; bits and sparsity are chosen.
+    Raises `Unfit` when nothing fits, with every limit that stops it and the number of chips that would do.
+    """
+    search = _Fitting(network, board, spikes, recipe, progress)
+    found = as_it_is(search.plan)
+    if not found.fits:
+        found = mildest(search.plan, search.losses, search.widths)
+    for _ in range(ROUNDS):
+        if not found.fits:
+            raise unfit(board.profile, found)
+        made = search.compressed(found.bits, found.sparsity)
+        fit = board.fit(made)
+        if fit.fits:
+            return Fitted(made, fit, _cost(found, made))
+        start = max(found.price * DEARER, search.losses.prices(max(search.widths))[0])
+        found = mildest(search.plan, search.losses, search.widths, start)
+    raise unfit(board.profile, replace(found, walls=fit.violations))
+
+
+def compress_within(
+    network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, accuracy: Accuracy, least: float, *,
+    progress: Progress | None = None,
+) -> Fitted:
+    """The network of fewest bytes on the chip that fits and whose accuracy is at least `least` percent.
+
+    For each width, widest first, the least share of LADDER that stays accurate is found by bisection, as if accuracy
+    fell with every weight; narrower widths try only what is smaller. Raises `Unfit` when not even
+    the mildest is accurate and fits.
+    """
+    search = _Fitting(network, board, spikes, recipe, progress)
+    best: Fitted | None = None
+    size = np.inf  # bits x share of the best
+    for bits in sorted(search.widths, reverse=True):
+        low = max((k for k, share in enumerate(LADDER) if bits * share >= size), default=-1)  # larger than the best
+        high, better = len(LADDER), False
+        while high - low > 1:
+            trial = (low + high) // 2
+            made = search.compressed(bits, search.losses.sparsity(search.losses.levels_at(bits, LADDER[trial])))
+            found, fit = accuracy(made), board.fit(made)
+            if found < least:
+                high = trial
+                continue
+            low = trial
+            if fit.fits and (best is None or fit.totals["memory"] < best.fit.totals["memory"]):
+                zeros = 1 - sum(np.count_nonzero(x.weight) for x in made.layers.values()) / sum(
+                    x.weight.size for x in made.layers.values())
+                best, size, better = Fitted(made, fit, (
+                    f"the smallest within the accuracy asked for: {bits} bits per weight and {zeros:.1%} zeros, "
+                    f"{fit.totals['memory']:,} bytes; {found:.2f} % where at least {least:.2f} % is asked for, on the "
+                    "samples that chose it",)), bits * LADDER[trial], True
+        if best is not None and not better:
+            break  # narrower ones are worse
+    if best is None:
+        raise Unfit(Problem(f"no compression of it is at least {least:.2f} % accurate and fits {board.profile.title}",
+                            fix="Allow a larger --max-drop, give more chips, or look at `neurocompress check --fit`"))
+    return best
+
+
+class _Fitting:
+    """What all trials of one network share: its plan, its statistics, and how much each layer loses."""
+
+    def __init__(self, network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, progress: Progress | None):
+        self.network, self.board, self.spikes, self.recipe, self.progress = network, board, spikes, recipe, progress
+        self.statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
+        plan = board.plan(self.statistics.network)
+        self.plan = plan.pruned_to_limits() if prunes(plan, board.policy) else plan
+        self.widths = widths_of(self.plan, board.bits)
+        self._losses: Losses | None = None
+
+    @property
+    def losses(self) -> Losses:
+        if self._losses is None:
+            self._losses = losses_of_data(self.statistics, self.recipe, self.widths, self.progress)
+        return self._losses
+
+    def compressed(self, bits: int, sparsity: Mapping[str, float]) -> Compressed:
+        layers = tuple(LayerRecipe(match=escape(n), sparsity=s) for n, s in sparsity.items() if s > 0)
+        recipe = self.recipe.model_copy(update={"layers": (*self.recipe.layers, *layers), "sparsity": 0.0})
+        recipe = limited_to(recipe, self.plan, self.statistics)
+        return compress_for(self.network, self.board.profile, self.spikes, recipe, bits=bits,
+                            statistics=self.statistics, progress=self.progress)
+
+
+def losses_of_data(statistics: Statistics, recipe: Recipe, widths: list[int], progress: Progress | None) -> Losses:
+    """What pruning and rounding cost on calibration data: squared errors of the potential in thresholds, mean over the
+    neurons of each layer, summed over the layers."""
+    every = modules(statistics.network, row_gains(statistics.network))
+    pruning, rounding, kept = [], [], {}
+    for place, module in enumerate(every):
+        if progress:
+            progress("measuring what layers lose", place, len(every))
+        calibration = statistics.of(module.group)
+        assert calibration is not None
+        hessian = module.of_hessian(calibration.hessians[module.group])
+        curve = loss_curves(module, hessian, recipe, MEMORY)
+        share = curve.keep[::-1] / curve.keep[0]
+        pruning.append(np.interp(np.log(SHARES), np.log(share), curve.loss[::-1]))
+        rounding.append([rounding_loss(module, hessian, recipe, bits) for bits in widths])
+        for name, points in curve.layers.items():
+            kept[name] = np.interp(SHARES, share, points[::-1] / points[0])
+    table = np.asarray(rounding).reshape(len(every), len(widths))
+    return Losses(
+        tuple(m.layers for m in every), np.array([m.weight.numel() for m in every], dtype=np.float64),
+        _beyond(np.asarray(pruning).reshape(len(every), len(SHARES))),
+        {b: table[:, k] for k, b in enumerate(widths)}, kept, "squared thresholds of potential")
+
+
+def _beyond(pruning: np.ndarray) -> np.ndarray:
+    """Below the fewest weights that were measured, losses go on rising a little: fewer are never as good."""
+    return np.asarray(np.maximum.accumulate(pruning, axis=1) * (1 + 1e-6 * np.arange(pruning.shape[1])))
+
+
+def unfit(profile: Profile, found: Found) -> Unfit:
+    """Every limit that the hardest compression still breaks, and the chips that would do."""
+    ways = [f"{n} chip{'s' if n > 1 else ''} would do {how} (--chips {n})"
+            for n, how in zip(found.chips, ("without compression", "with compression"), strict=True) if n]
+    fix = "; ".join(ways) or "No number of chips would do: choose another target or a smaller network"
+    return Unfit(Problem(f"no compression makes it fit {profile.title}: {_needs(v)}", f"{v.code} {v.layer}", fix)
+                 for v in found.walls)
+
+
+def _needs(v: Violation) -> str:
+    return f"{v.resource}: {v.needed:,g} {v.unit} needed, {v.available:,g} available"
+
+
+def _cost(found: Found, made: Compressed) -> tuple[str, ...]:
+    zeros = {n: float(np.mean(layer.weight == 0)) for n, layer in made.layers.items()}
+    if not any(found.sparsity.values()) and not found.plan.fan_in:
+        return (f"fits with {found.bits} bits per weight and without pruning",)
+    sparse = ", ".join(f"'{n}' {zeros[n]:.1%}" for n, s in found.sparsity.items() if s > 0 and n in zeros)
+    said = [f"the mildest compression that fits: {found.bits} bits per weight"
+            + (f" and zeros in {sparse}" if sparse else "")]
+    said += [f"'{n}' keeps at most {most} synapses to a neuron, the chip's limit"
+             for n, most in found.plan.fan_in.items()]
+    return (*said, f"its estimated loss is {found.loss:.3g} {found.unit}; {found.tried} choices were tried")
