@@ -135,6 +135,8 @@ def assigned(layers: Sequence[LayerCore], words: Mapping[str, Sequence[int] | No
     from scipy import sparse
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
+    kinds = max((len(each) for each in words.values() if each is not None), default=1)
+    cores = min(cores, kinds * len(layers))  # of cores that are alike, no more than there are layers
     room = np.ones((len(layers), cores), dtype=bool)
     for name, each in words.items():
         if each is not None:

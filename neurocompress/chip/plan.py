@@ -112,12 +112,12 @@ class Plan:
                     everywhere = cores.get(f.connection.target, 1) if (heard == f.connection.n_targets).all() else 1
                     leave += int(np.count_nonzero(heard)) * everywhere
             needs = np.array([neurons, held, ends, leave])
-            cores[name] = int(max(1, *(-(-int(a) // int(b)) for a, b in zip(needs, caps, strict=True) if b)))
+            cores[name] = int(max([1, *(-(-int(a) // int(b)) for a, b in zip(needs, caps, strict=True) if b)]))
             takes.append(needs)
         if share is None or not share.value:
             return sum(cores.values())
         total = np.sum(takes, axis=0)
-        return int(max(1, *(-(-int(a) // int(b)) for a, b in zip(total, caps, strict=True) if b)))
+        return int(max([1, *(-(-int(a) // int(b)) for a, b in zip(total, caps, strict=True) if b)]))
 
     @property
     def memory(self) -> int:

@@ -111,6 +111,12 @@ def _references(profile: Profile, root: yaml.MappingNode) -> list[Problem]:
     formula = profile.memory.formula.value
     if formula is not None and formula not in FORMULAS:
         add(f"memory formula '{formula}' is not known", f"Known: {', '.join(FORMULAS)}", "memory", "formula", "value")
+    cores = profile.topology.cores_per_chip.value
+    for name in ("kernel_words", "neuron_words", "bias_words"):
+        each = getattr(profile.core, name)
+        if each is not None and each.value is not None and cores is not None and len(each.value) != cores:
+            add(f"{name} has {len(each.value)} numbers, and a chip {cores} cores", "Give one number for each core",
+                "core", name, "value")
     allowed, default = profile.weights.bits.value, profile.weights.default_bits.value
     if allowed is not None and default is not None and default not in allowed:
         add(f"default_bits {default} is not among weights.bits", f"Use one of {', '.join(map(str, allowed))}",

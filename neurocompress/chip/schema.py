@@ -18,6 +18,7 @@ from .formats import AnalogFormats, ChipArithmetic, FloatStateFormats, Formats, 
 __all__ = ["AnalogFormats", "Entry", "FloatStateFormats", "IntegerFormats", "Profile", "describe", "entries"]
 
 Reset = Literal["native", "custom", "two compartments"]
+Counts = Annotated[list[Count], Field(min_length=1)]
 FanInPolicy = Literal["refuse", "prune", "split", "join"]
 
 
@@ -63,14 +64,14 @@ class Core(Part):
     fan_in_policy: Entry[FanInPolicy] | None = None
     fan_out: Entry[Count] | None = None
     delay_slots: Entry[Count] | None = None
-    kernel_words: Entry[list[Count]] | None = None
-    neuron_words: Entry[list[Count]] | None = None
-    bias_words: Entry[list[Count]] | None = None
+    kernel_words: Entry[Counts] | None = None
+    neuron_words: Entry[Counts] | None = None
+    bias_words: Entry[Counts] | None = None
     channels_max: Entry[Count] | None = None
     kernel_size_max: Entry[Count] | None = None
-    strides: Entry[list[Count]] | None = None
+    strides: Entry[Counts] | None = None
     padding_max: Entry[Count] | None = None
-    pools: Entry[list[Count]] | None = None
+    pools: Entry[Counts] | None = None
     map_side_max: Entry[Count] | None = None
     targets_per_layer: Entry[Count] | None = None
     axon_types: Entry[Count] | None = None
@@ -101,7 +102,7 @@ class Weights(Part):
     "twos-complement" (-2^(b-1) to 2^(b-1) - 1, the default), "symmetric" (without the lowest of these), or "beside"
     (the sign is stored beside b bits of magnitude: -(2^b - 1) to 2^b - 1)."""
 
-    bits: Entry[list[Annotated[int, Field(ge=1, le=64)]]]
+    bits: Entry[Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1)]]
     default_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
     magnitude_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
     mixed_sign_bits: Entry[Count]
