@@ -17,7 +17,7 @@ from .chip.plan import Plan
 from .chip.profile import Profile
 from .chip.rule import Violation
 from .chip.schema import FanInPolicy
-from .chip.search import SHARES, Found, Losses, as_it_is, mildest, prunes, widths_of
+from .chip.search import SHARES, Found, Losses, as_it_is, mildest, mildest_of_weights, prunes, widths_of
 from .compression.curves import loss_curves, rounding_loss
 from .compression.module import modules
 from .compression.recipe import LayerRecipe, Recipe
@@ -99,7 +99,11 @@ def compress_to_fit(
     """
     search = _Fitting(network, board, spikes, recipe, progress)
     found = as_it_is(search.plan)
+    if not found.fits:  # before it takes long to measure what layers lose
+        found = mildest_of_weights(search.plan, board.bits, fan_in_pruned=False)
     if not found.fits:
+        raise unfit(board.profile, found)
+    if found.loss:
         found = mildest(search.plan, search.losses, search.widths)
     for _ in range(ROUNDS):
         if not found.fits:
