@@ -188,6 +188,12 @@ def _problem(error: Any, root: yaml.Node, known: Iterable[str]) -> Problem:
         close = difflib.get_close_matches(str(loc[-1]), known, 1)
         what = f"key '{loc[-1]}' is not known here"
         fix = f"Did you mean '{close[0]}'?" if close else "Remove it"
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        name = error["ctx"]["discriminator"].strip("'")
+        tag = error["ctx"].get("tag")
+        what = f"{name} '{tag}' is not known" if tag else f"key '{name}' is missing"
+        expected = error["ctx"].get("expected_tags")
+        fix = f"Use one of {expected}" if expected else f"Add {name}: it says which keys belong here"
     else:
         shown = ascii(got) if isinstance(got, (str, int, float, bool, list, type(None))) else type(got).__name__
         message = error["msg"].removeprefix("Value error, ")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from cli_runner import DIGITS, runner
 
+from neurocompress.chip.memory import ESTIMATES, FORMULAS
 from neurocompress.chip.profile import describe, load_profile, profile_names, profile_text
+from neurocompress.chip.schema import entries
 from neurocompress.errors import Refused
 
 
@@ -112,6 +116,8 @@ def test_every_error_is_reported_with_its_line_and_key(tmp_path: Path) -> None:
     ("value: nxtf-and-nengo-loihi", "value: guesswork", "Known: nxtf-and-nengo-loihi"),
     ("value: [1, 2, 3, 4, 5, 6, 8]", "value: [1, 2]", "default_bits 8 is not among weights.bits"),
     ("year: 2018", "year: '2018'", "valid integer"),
+    ("  form: loihi", "  form: loihy", "key 'arithmetic': form 'loihy' is not known. Use one of 'loihi'"),
+    ("  form: loihi\n", "", "key 'arithmetic': key 'form' is missing"),
     ("vendor: Intel", "vendor: Intel\nvendor: Intel", "key 'vendor' appears twice"),
     ("vendor: Intel", "vendor: &a Intel\nother: *a", "alias"),
     ("vendor: Intel", "vendor: [Intel", "not valid YAML"),
@@ -192,6 +198,54 @@ def test_variants_are_what_their_names_say() -> None:
     chips = {n: load_profile(n).topology.chips.value for n in profile_names() if n.startswith("loihi1")}
     assert chips == {"loihi1": 1, "loihi1-kapoho-bay": 2, "loihi1-nahuku-8": 8, "loihi1-nahuku-32": 32}
     assert (load_profile("spinnaker2").default_bits, load_profile("spinnaker2-16bit").default_bits) == (8, 16)
+
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def test_the_page_on_chips_names_every_profile_and_every_formula() -> None:
+    page = (DOCS / "chips.md").read_text(encoding="utf-8")
+    first = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+    named = set(re.findall(r"`([\w-]+)`", " ".join(first)))
+    assert named == set(profile_names()) | set(FORMULAS)
+    for name in profile_names():
+        row = next(line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line)
+        profile = load_profile(name)
+        emulated, memory = (cell.strip() for cell in row.split("|")[4:6])
+        assert emulated.startswith("no") == (profile.formats is None), name
+        formula = profile.memory.formula.value
+        told = "estimate" if formula in ESTIMATES else "not public" if formula is None else "public"
+        assert memory.startswith(told) or (name == "speck2f" and memory == "public formula"), name
+
+
+def test_targets_shows_every_fact_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    run = runner(capsys)
+    listed = run("targets", "--json").json["targets"]
+    assert [row["name"] for row in listed] == list(profile_names())
+    assert {row["name"] for row in listed if not row["emulated"]} == {"spinnaker1", "truenorth", "speck2f", "xylo-a2"}
+    for name in profile_names():
+        profile = load_profile(name)
+        shown = " ".join(run("targets", name).out.split())
+        assert run("targets", name, "--json").json["limits"] == json.loads(json.dumps(describe(profile)))
+        for _, entry in entries(profile):
+            assert entry.confidence in shown
+        for key, text in profile.sources.items():
+            assert f"@{key}: {' '.join(text.split())}" in shown
+        assert ("unknown" in shown) == any(entry.value is None for _, entry in entries(profile))
+        assert (f"a variant of {profile.extends}" in shown) == (profile.extends is not None)
+
+
+def test_exactly_one_of_target_and_profile_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, own = runner(capsys), tmp_path / "own.yaml"
+    own.write_text(profile_text("loihi1").replace("name: loihi1", "name: own"), encoding="utf-8")
+    assert run("check", DIGITS, "--profile", own, "--json").json["target"] == "own"
+    assert run("deploy", DIGITS, "--profile", own, "--target", "loihi1").status == 2
+    neither = run("check", DIGITS)
+    assert neither.status == 2
+    assert neither.err == ("error: no chip is given. Give --target NAME (see `neurocompress targets`) or "
+                           "--profile FILE.yaml\n")
+    missing = run("check", DIGITS, "--profile", tmp_path / "none.yaml")
+    assert (missing.status, "none.yaml: cannot be read" in missing.err) == (2, True)
 
 
 def test_an_unknown_unit_of_memory_is_refused(tmp_path: Path) -> None:
