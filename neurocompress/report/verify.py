@@ -9,7 +9,7 @@ import numpy as np
 
 from ..chip.real import Analog, OnChip, RealNetwork
 from ..network.graph import Network
-from ..simulation.analog import CHIPS, SAMPLES, SYNAPSES_MAX, monte_carlo, synapse_count
+from ..simulation.analog import CHIPS, SYNAPSES_MAX, monte_carlo, samples_seen, synapse_count
 from ..simulation.emulator import Overflow, emulate
 from ..simulation.float import simulate
 from .distance import earth_movers, van_rossum
@@ -98,7 +98,7 @@ def virtual_chips(
     if synapse_count(network) > SYNAPSES_MAX:
         return None
     rest = np.setdiff1d(np.arange(len(spikes)), np.array(calibrated or (), dtype=int))
-    samples = (rest if len(rest) else np.arange(len(spikes)))[:SAMPLES]
+    samples = (rest if len(rest) else np.arange(len(spikes)))[:samples_seen(network, spikes.shape[1])]
     scores = monte_carlo(network, spikes[samples], seed=seed,
                          progress=lambda done: tell("drawing virtual chips", done, CHIPS))
     return VirtualChips(samples, scores.argmax(axis=2))

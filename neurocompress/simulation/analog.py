@@ -19,8 +19,9 @@ from ..chip.real import Analog, RealNetwork, RealPopulation
 from ..network.nodes import Array
 from .emulator import emulate
 
-#: Virtual chips of a Monte Carlo run, and the most samples that each of them sees.
-CHIPS, SAMPLES = 20, 256
+#: Virtual chips of a Monte Carlo run; the least and most samples that each of them sees; synapses x steps x samples of
+#: all chips that are worked through (about two minutes on one core).
+CHIPS, SAMPLES, WORK = 20, (16, 256), 2**39
 #: Synapses of a network, every one counted, above which virtual chips are not drawn.
 SYNAPSES_MAX = 2**26
 #: The smallest factor: a circuit is weak, it does not turn its sign.
@@ -54,6 +55,12 @@ def monte_carlo(
         if progress:
             progress(k + 1)
     return np.stack(found)
+
+
+def samples_seen(network: RealNetwork, steps: int) -> int:
+    """Samples that each virtual chip sees."""
+    least, most = SAMPLES
+    return min(most, max(least, WORK // (CHIPS * max(1, steps) * max(1, synapse_count(network)))))
 
 
 def synapse_count(network: RealNetwork) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,9 @@ from ..chip.integer import Synapses
 EXACT_FLOAT32 = 2**24
 #: Deliveries below this may be summed over many connections and shifted without leaving int32.
 INT32_INPUT = 2**20
-#: Entries up to which a sparse connection is multiplied as a dense matrix, which is faster.
-DENSE_MAX = 2**24
+#: Entries up to which a sparse connection is multiplied as a dense matrix, which is faster; not so in float32, where
+#: this share of entries must be there.
+DENSE_MAX, DENSE_FROM = 2**24, 1 / 16
 
 Lags = list[tuple[int, Tensor | None]]
 
@@ -79,11 +81,15 @@ def _map(s: Synapses, device: torch.device) -> tuple[Callable[[Tensor], Tensor],
         return convolve, float(np.abs(kernel).reshape(len(kernel), -1).sum(1).max())
     matrix = s.matrix()
     bound = float(abs(matrix).sum(axis=1).max()) if matrix.nnz else 0.0
-    if matrix.shape[0] * matrix.shape[1] <= DENSE_MAX:
+    size = matrix.shape[0] * matrix.shape[1]
+    real = matrix.dtype.kind == "f"
+    if size <= DENSE_MAX and (not real or matrix.nnz >= DENSE_FROM * size):
         whole = matrix.toarray().T
         dense = {d: torch.as_tensor(whole, dtype=d, device=device) for d in (torch.float32, torch.float64)}
         return lambda x: (x.reshape(len(x), -1) @ dense[x.dtype]).reshape(len(x), *s.target_shape), bound
-    csr = torch.sparse_csr_tensor(
-        torch.as_tensor(matrix.indptr), torch.as_tensor(matrix.indices),
-        torch.as_tensor(matrix.data, dtype=torch.float64), matrix.shape, device=device)
-    return lambda x: (csr @ x.reshape(len(x), -1).to(torch.float64).T).T.reshape(len(x), *s.target_shape), bound
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls its sparse matrices a beta
+        csr = torch.sparse_csr_tensor(
+            torch.as_tensor(matrix.indptr), torch.as_tensor(matrix.indices),
+            torch.as_tensor(matrix.data, dtype=torch.float32 if real else torch.float64), matrix.shape, device=device)
+    return lambda x: (csr @ x.reshape(len(x), -1).to(csr.dtype).T).T.reshape(len(x), *s.target_shape), bound
