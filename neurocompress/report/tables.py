@@ -228,7 +228,8 @@ def _limits(out: Console, found: Fit) -> None:
     """Broken rules, worst first, each with what to do; then the limits that nobody published."""
     for v in found.violations:
         out.print(Text(printable(f"{v.code} {v.layer}: {v.resource}"), style="bold red"))
-        facts = f"needs {amount(v.needed, v.unit)}, has {amount(v.available, v.unit)}, {amount(v.excess, v.unit)} over"
+        facts = (f"needs {amount(v.needed, v.unit)}, has {amount(v.available, v.unit)}, {amount(v.excess, v.unit)} over"
+                 if not v.unit.startswith("kinds of ") else "the chip has none of this kind")
         out.print(Padding(Text(facts), (0, 0, 0, 2), expand=False))
         if v.fix:
             out.print(Padding(Text(printable(f"fix: {v.fix}"), style="green"), (0, 0, 0, 2), expand=False))
