@@ -47,6 +47,21 @@ def test_layers_compete_for_the_cores_that_hold_them() -> None:
     both = held(images(), {"core.kernel_words": [320, 0, 0], "core.neuron_words": [320, 8, 8]}, LAYERED)
     assert codes(both) == {"NC404"}  # either layer fits the first core
     assert (both.violations[0].needed, both.violations[0].available) == (2, 1)
+    first = {"core.kernel_words": [320, 0], "core.neuron_words": [320, 8], "core.bias_words": [5, 5],
+             "topology.cores_per_chip": 2}
+    assert codes(held(images(), first, LAYERED)) == {"NC404"}  # as many cores as layers
+    assert held(images(), first, LAYERED, chips=2).violations == ()  # two such first cores
+    few = {key: value[:1] if isinstance(value, list) else 1 for key, value in first.items()}
+    assert codes(held(images(), few, LAYERED)) == {"NC301"}  # too few cores is a rule of its own
+
+
+def test_whether_a_core_holds_one_layer_may_be_unknown() -> None:
+    for key in ("topology.one_layer_per_core", "topology.cores_per_chip"):
+        found = held(images(), {key: None}, LAYERED)
+        assert not found.violations
+        assert "NC404" in {u.code for u in found.unchecked}
+    assert held(images(), {"topology.one_layer_per_core": False, "core.kernel_words": [320, 0, 0],
+                           "core.neuron_words": [320, 8, 8]}, LAYERED).violations == ()
 
 
 @settings(max_examples=200, deadline=None)
@@ -104,17 +119,19 @@ def test_the_network_that_ran_on_a_speck_fits_it(shared: Path) -> None:
     assert any("'9' core 3 (32,768 kernel, 256 neuron words)" in note for note in found.notes)
 
 
-@pytest.mark.parametrize(("changed", "key", "value"), [
-    ({"stride": 2}, "core.strides", [1]), ({"pool": 2}, "core.pools", [1, 4]),
+@pytest.mark.parametrize(("changed", "key", "value", "size", "below"), [
+    ({"stride": 2}, "core.strides", [1], 2, 1), ({"stride": 3}, "core.strides", [1, 2, 4], 3, 2),
+    ({"stride": 1}, "core.strides", [2, 4], 1, 2),  # none below: the least there is
+    ({"pool": 2}, "core.pools", [1, 4], 2, 1),
 ])
 def test_a_size_that_is_not_listed_breaks_its_rule(
-    changed: dict[str, Any], key: str, value: list[int]
+    changed: dict[str, Any], key: str, value: list[int], size: int, below: int
 ) -> None:
     code = {"core.strides": "NC410", "core.pools": "NC411"}[key]
-    assert held(images(**changed), {}, LAYERED).violations == ()
+    assert held(images(**changed), {key: [*value, size, 1]}, LAYERED).violations == ()
     above = held(images(**changed), {key: value}, LAYERED)
     assert codes(above) == {code}
-    assert (above.violations[0].needed, above.violations[0].available) == (2, 1)
+    assert (above.violations[0].needed, above.violations[0].available) == (size, below)
     assert code in {u.code for u in held(images(**changed), {key: None}, LAYERED).unchecked}
 
 

@@ -129,7 +129,7 @@ def _listed(code: str, entry: Entry[list[int]] | None, resource: str, sizes: dic
         return
     for name, found in sizes.items():
         for size in sorted(found - set(entry.value)):
-            below = max((n for n in entry.value if n < size), default=min(entry.value, default=0))
+            below = max((n for n in entry.value if n < size), default=min(entry.value))
             yield Violation(code, name, resource, size, below, entry.unit or "",
                             f"Use one of {', '.join(map(str, entry.value))}")
 
