@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neurocompress.chip.analog import breaches, on_circuits
+from neurocompress.chip.fit import check_fit
 from neurocompress.chip.profile import load_profile
 from neurocompress.compression.recipe import Recipe
 from neurocompress.errors import Refused
@@ -70,21 +71,55 @@ def test_the_designed_chip_is_the_compressed_network():
         np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_time_constants_outside_of_the_range_are_named_and_set_to_its_end():
-    rng = np.random.default_rng(2)
-    for changed, sentence in (
-            ({"tau_mem": 0.1}, "membrane time constant is 100 us on the chip, the longest there is 60 us"),
-            ({"tau_mem": 0.3e-3}, "membrane time constant is 0.3 us on the chip, the shortest there is 0.5 us"),
-            ({"tau_syn": 0.05}, "synaptic time constant is 50 us on the chip, the longest there is 30 us"),
-            ({"tau_syn": None, "w_in": None}, "synaptic time constant is 0 us on the chip, the shortest"),
-            ({"tau_mem": None, "v_leak": None, "tau_syn": None, "w_in": None}, "constant never decays on the chip")):
-        found = [str(b) for b in breaches(network(rng, **changed), CHIP)]
-        assert {b[1] for b in found} == {"a", "b"}
-        assert all(any(sentence in text for text in found if text[1] == p) for p in "ab"), found
-        changed_net, notes = on_circuits(network(rng, **changed), CHIP)
-        assert set(found) <= set(notes)
-        assert not list(breaches(changed_net, CHIP))
-    assert not list(breaches(network(rng), CHIP))
+NO_SYNAPSE = {"tau_syn": None, "w_in": None}
+OUT_OF_RANGE = [  # of a, of b (at the other end, so that no speed fits both), what is said of a
+    ({"tau_mem": 0.1}, {"tau_mem": 0.5e-3}, "membrane time constant is 100 us on the chip, the longest there is 60 us"),
+    ({"tau_mem": 0.3e-3}, {"tau_mem": 60e-3}, "membrane time constant is 0.3 us on the chip, the shortest"),
+    ({"tau_syn": 0.05}, {"tau_syn": 0.3e-3}, "synaptic time constant is 50 us on the chip, the longest there is 30 us"),
+    (NO_SYNAPSE, {}, "synaptic time constant is 0 us on the chip, the shortest there is 0.3 us"),
+    (NO_SYNAPSE | {"tau_mem": None, "v_leak": None}, {}, "membrane time constant never decays on the chip")]
+
+
+@pytest.mark.parametrize(("a", "b", "sentence"), OUT_OF_RANGE)
+def test_time_constants_outside_of_the_range_are_named_and_set_to_its_end(a, b, sentence):
+    net = network(np.random.default_rng(2))
+    net = net.with_nodes({"a": neuron(20, **a), "b": neuron(5, **b)})
+    found = [str(b) for b in breaches(net, CHIP)]
+    assert any(sentence in text for text in found), found
+    assert {text[1] for text in found} == {"a"}
+    made, notes = on_circuits(net, CHIP)
+    assert set(found) <= set(notes)
+    assert not list(breaches(made, CHIP))
+    assert made.nodes["b"].tau_mem[0] == pytest.approx(net.nodes["b"].tau_mem[0])
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.05, 10.0])
+def test_a_model_too_fast_or_slow_for_the_circuits_runs_at_another_speed(factor):
+    """tau_mem 10 ms, tau_syn 5 ms, times factor. 0.05: tau_mem 0.5 us, tau_syn 0.25 us, 1.2 times too short; tau_mem
+    100 us is 1.67 times too long."""
+    rng = np.random.default_rng(3)
+    rule = Conventions(dt=1e-3 * factor, decay="exponential")
+    net = network(rng, rule, tau_mem=10e-3 * factor, tau_syn=5e-3 * factor)
+    made, notes = on_circuits(net, CHIP)
+    text = " ".join(notes)
+    if factor == 1.0:
+        assert not notes
+    else:
+        speed = {0.05: 1000 * 0.25 / 0.3, 10.0: 1000 * 100 / 60}[factor]
+        assert f"it runs {speed:.4g} times faster than the model's own time, not 1000 times" in text
+        assert "which it gets" not in text
+    x = spikes(rng)
+    np.testing.assert_array_equal(simulate(made, x)["output"], simulate(net, x)["output"])
+
+
+def test_the_rule_on_time_constants_names_every_population_that_breaks_it():
+    net = network(np.random.default_rng(4))
+    a, b = neuron(20, tau_mem=0.1), neuron(5, tau_mem=0.2e-3)
+    found = [v for v in check_fit(net.with_nodes({"a": a, "b": b}), PROFILE).violations if v.code == "NC107"]
+    assert {(v.layer, v.resource, v.unit) for v in found} == {
+        ("a", "membrane time constant", "us"), ("b", "membrane decay rate", "per us")}
+    assert all("from 0.5 to 60 ms" in v.fix for v in found)
+    assert not [v for v in check_fit(net, PROFILE).violations if v.code == "NC107"]
 
 
 @pytest.mark.parametrize("gain", ["nir", "unit"])

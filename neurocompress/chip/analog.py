@@ -1,7 +1,9 @@
 """A model on analog circuits: its time constants in the chip's time, and the nearest that the circuits can do.
 
-One second of the model is 1 / acceleration seconds of the chip. What lies outside of the circuits' range is set to its
-nearest end, and said: the emulation then shows what the chip would do, not what the model asks for.
+One second of the model is 1 / acceleration seconds of the chip, or more (or less) where the time constants fit only so:
+circuits do not know how fast the model is meant to run, and its inputs can be sent at any speed. What lies outside of
+the circuits' range is set to its nearest end, and said: the emulation then shows what the chip would do, not what the
+model asks for.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from .real import Analog
 
 #: Where a violation is reported in a person's unit.
 MICROSECONDS = 1e6
+#: Relative room for rounding at the end of a range.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,33 @@ class Breach:
 
 
 def breaches(network: Network, chip: Analog) -> Iterator[Breach]:
-    """Every time constant outside of the chip's range, population by population. Raises `Refused` without a dt."""
-    _ = seconds_per_step(network)
+    """Every time constant outside of the chip's range at its acceleration, population by population."""
+    for name, quantity, wanted, (low, high) in _constants(network, chip):
+        for end, out in ((low, float(wanted.min())), (high, float(wanted.max()))):
+            if (out < end) if end == low else (out > end):
+                yield Breach(name, quantity, out * MICROSECONDS, end * MICROSECONDS)
+
+
+def at_speed(network: Network, chip: Analog) -> Analog:
+    """The chip at the acceleration nearest to its own at which all time constants are in range (but for those that no
+    speed brings there: of neurons that never leak, of synapses that act at once); itself where there is none."""
+    slowest, fastest = 0.0, np.inf  # how many times slower than the chip's own acceleration
+    for _, _, wanted, (low, high) in _constants(network, chip):
+        if wanted.min() > 0 and wanted.max() < np.inf:
+            slowest, fastest = max(slowest, low / float(wanted.min())), min(fastest, high / float(wanted.max()))
+    if slowest <= 1 <= fastest or slowest * (1 + ROUNDING) > fastest:
+        return chip
+    slower = slowest * (1 + ROUNDING) if slowest > 1 else fastest * (1 - ROUNDING)
+    return replace(chip, acceleration=chip.acceleration / slower)
+
+
+def _constants(network: Network, chip: Analog) -> Iterator[tuple[str, str, Array, tuple[float, float]]]:
+    """Population, quantity, seconds of the chip, range."""
     for name in network.populations:
         node = network.nodes[name]
         if isinstance(node, Neuron):
-            for quantity, wanted, (low, high) in (
-                    ("membrane time constant", times(node.tau_mem, np.inf, chip), chip.tau_mem),
-                    ("synaptic time constant", times(node.tau_syn, 0.0, chip), chip.tau_syn)):
-                for end, out in ((low, float(wanted.min())), (high, float(wanted.max()))):
-                    if (out < end) if end == low else (out > end):
-                        yield Breach(name, quantity, out * MICROSECONDS, end * MICROSECONDS)
+            yield name, "membrane time constant", times(node.tau_mem, np.inf, chip), chip.tau_mem
+            yield name, "synaptic time constant", times(node.tau_syn, 0.0, chip), chip.tau_syn
 
 
 def times(tau: Array | None, missing: float, chip: Analog) -> Array:
@@ -71,8 +91,12 @@ def on_circuits(network: Network, chip: Analog) -> tuple[Network, tuple[str, ...
     The charge that an input brings in one step is kept where a synapse is added; a bias shifts the leak potential,
     which no synapse filters. Raises `Refused` without a dt.
     """
+    dt, fast = seconds_per_step(network), chip.acceleration
+    chip = at_speed(network, chip)
     notes = [str(b) for b in breaches(network, chip)]
-    dt = seconds_per_step(network)
+    if chip.acceleration != fast:
+        notes.append(f"it runs {chip.acceleration:.4g} times faster than the model's own time, not {fast:.4g} times: "
+                     "only so are its time constants within the circuits' range")
     if dt / chip.acceleration < chip.refractory:
         notes.append(f"a step of {dt:.3g} s is {dt / chip.acceleration * MICROSECONDS:.3g} us on the chip, shorter "
                      f"than a neuron's shortest pause of {chip.refractory * MICROSECONDS:.3g} us: it can not spike in "

@@ -12,7 +12,12 @@ from typing import Any
 from ..errors import refuse
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron, Pool
-from . import rules_of_chips, rules_of_crossbars, rules_of_layer_cores  # noqa: F401 (they register themselves)
+from . import (  # noqa: F401 (they register themselves)
+    rules_of_chips,
+    rules_of_circuits,
+    rules_of_crossbars,
+    rules_of_layer_cores,
+)
 from .entry import Entry
 from .memory import stored_bits
 from .rule import RULES, Case, Finding, Unchecked, Violation, limit_of, rule
