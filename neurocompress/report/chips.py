@@ -43,7 +43,8 @@ def target(profile: Profile) -> None:
     variant = f", a variant of {profile.extends}" if profile.extends else ""
     out.print(Text(printable(f"{profile.title} ({profile.vendor}, {profile.year}{variant})"), style="bold"))
     out.print(f"{_cores(profile)} cores in all; weights of {_bits(profile)}; writes {', '.join(profile.emits)}; "
-              + ("no arithmetic is known, so nothing is emulated" if profile.formats is None else "emulated"))
+              + ("no arithmetic is known, so nothing is emulated" if profile.formats is None
+                 else f"emulated with {profile.formats.form} arithmetic"))
     out.print(KINDS)
     out.print()
     for section, found in groupby(facts, lambda fact: fact[0].split(".")[0]):
