@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rule_cases import LAYERED, bare, codes, held, images, joined, network, neurons
+from rule_cases import LAYERED, bare, codes, held, images, joined, mixed, network, neurons
 
 from neurocompress.chip.fit import check_fit
-from neurocompress.chip.layer_cores import LayerCore, assigned, kernel_words, neuron_words
+from neurocompress.chip.layer_cores import LayerCore, assigned, kernel_words, layer_cores, neuron_words
 from neurocompress.chip.profile import load_profile
 from neurocompress.frontends.nir import read
 from neurocompress.network.graph import Network
-from neurocompress.network.nodes import Conv, Input, Output, Shape
+from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Node, Output, Scale, Shape
 
 #: Limits that are lists, the layer that takes most, and what it takes: 5 channels x 2^(4 + 2) for 3 x 3 taps to 3
 #: outputs, 5 x 2^(3 + 3) for 7 x 7 neurons, and one for each of 5 biases.
@@ -110,6 +110,40 @@ def test_a_convolution_of_36000_weights_does_not_fit_a_core_of_65536_words() -> 
     assert codes(found) == {"NC401"}
     assert (found.violations[0].layer, found.violations[0].needed) == ("conv", 81920)
     assert found.violations[0].available == 65536
+
+
+def oblong() -> Network:
+    """Nothing square: 2 x 9 x 12 -> 6 channels of 2 x 3 taps in two groups -> a matrix over 6 x 8 x 7."""
+    nodes: dict[str, Node] = {
+        "in": Input((2, 9, 12)),
+        "conv": Conv(mixed(6, 1, 2, 3), None, (1, 2), ((0, 0), (1, 2)), (1, 1), groups=2),
+        "a": neurons((6, 8, 7)), "scale": Scale(np.full((6, 1, 1), 0.5)), "flat": Flatten(),
+        "fc": Linear(mixed(4, 6 * 8 * 7), np.zeros(4)), "b": neurons((4,)), "out": Output(),
+    }
+    return network(nodes)
+
+
+def test_layers_are_seen_as_the_chip_sees_them() -> None:
+    conv, fc = layer_cores(oblong())
+    assert conv == LayerCore("conv", "a", (2, 6), (2, 3), (8, 7), False, (1, 2), (0, 2))
+    assert fc == LayerCore("fc", "b", (6, 4), (8, 7), (1, 1), True)
+    assert (conv.kernel_words, conv.neuron_words, conv.bias_words) == (2 * 8 * 8, 6 * 8 * 8, 0)
+    assert (fc.kernel_words, fc.neuron_words, fc.bias_words) == (6 * 64 * 4, 4, 4)
+
+
+def test_the_longer_side_of_what_is_not_square_counts() -> None:
+    for key, need, code in (("core.kernel_size_max", 8, "NC407"), ("core.padding_max", 2, "NC408"),
+                            ("core.map_side_max", 8, "NC409"), ("core.channels_max", 6, "NC406")):
+        assert held(oblong(), {key: need}, LAYERED).violations == ()
+        found = held(oblong(), {key: need - 1}, LAYERED)
+        assert codes(found) == {code}
+        assert found.violations[0].needed == need
+
+
+def test_a_convolution_along_a_line_is_one_pixel_high() -> None:
+    made = network({"in": Input((2, 9)), "conv": Conv(mixed(5, 2, 3), np.zeros(5), (2,), ((1, 0),), (1,)),
+                    "a": neurons((5, 4)), "out": Output()})
+    assert layer_cores(made) == (LayerCore("conv", "a", (2, 5), (1, 3), (1, 4), True, (1, 2), (0, 1)),)
 
 
 def test_the_network_that_ran_on_a_speck_fits_it(shared: Path) -> None:
