@@ -44,7 +44,7 @@ def build(
     problems: list[Problem] = []
     notes: list[str] = list(arithmetic.assumed)
     if isinstance(arithmetic, Analog):
-        notes.append("'emulated' is the chip as designed, every circuit as it should be; mismatch is in the virtual chips")
+        notes.append("'emulated' is the chip as designed; the mismatch of its circuits is in the virtual chips")
     rounded = network.with_nodes({
         name: replace(node, weight=integers[name].astype(np.float64))
         for name, node in network.nodes.items() if isinstance(node, WEIGHTED) and name in integers
