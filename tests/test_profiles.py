@@ -115,6 +115,7 @@ def test_every_error_is_reported_with_its_line_and_key(tmp_path: Path) -> None:
     ('source: "@davies2018; @lava proc/lif/models.py"', 'source: "@nobody1999"', "'@nobody1999' is not in sources"),
     ("value: nxtf-and-nengo-loihi", "value: guesswork", "Known: nxtf-and-nengo-loihi"),
     ("value: [1, 2, 3, 4, 5, 6, 8]", "value: [1, 2]", "default_bits 8 is not among weights.bits"),
+    ("value: [1, 2, 3, 4, 5, 6, 8]", "value: [1, 8, 9]", "weights.bits holds 9, more than the 8 of magnitude_bits"),
     ("year: 2018", "year: '2018'", "valid integer"),
     ("  form: loihi", "  form: loihy", "key 'arithmetic': form 'loihy' is not known. Use one of 'loihi'"),
     ("  form: loihi\n", "", "key 'arithmetic': key 'form' is missing"),

@@ -121,5 +121,9 @@ def _references(profile: Profile, root: yaml.MappingNode) -> list[Problem]:
     if allowed is not None and default is not None and default not in allowed:
         add(f"default_bits {default} is not among weights.bits", f"Use one of {', '.join(map(str, allowed))}",
             "weights", "default_bits", "value")
+    magnitude = profile.weights.magnitude_bits.value
+    if allowed is not None and magnitude is not None and max(allowed) > magnitude:
+        add(f"weights.bits holds {max(allowed)}, more than the {magnitude} of magnitude_bits",
+            "magnitude_bits are those of the widest weight", "weights", "bits", "value")
     return problems
 

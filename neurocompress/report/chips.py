@@ -42,7 +42,8 @@ def target(profile: Profile) -> None:
     facts = list(entries(profile))
     variant = f", a variant of {profile.extends}" if profile.extends else ""
     out.print(Text(printable(f"{profile.title} ({profile.vendor}, {profile.year}{variant})"), style="bold"))
-    out.print(f"{_cores(profile)} cores in all; weights of {_bits(profile)}; writes {', '.join(profile.emits)}; "
+    cores = "1 core" if _cores(profile) == "1" else f"{_cores(profile)} cores"
+    out.print(f"{cores}; weights of {_bits(profile)}{_range(profile)}; writes {', '.join(profile.emits)}; "
               + ("no arithmetic is known, so nothing is emulated" if profile.formats is None
                  else f"emulated with {profile.formats.form} arithmetic"))
     out.print(KINDS)
@@ -73,6 +74,15 @@ def _cores(profile: Profile) -> str:
 def _bits(profile: Profile) -> str:
     bits = profile.weights.default_bits.value
     return "unknown" if bits is None else f"{bits} bit"
+
+
+def _range(profile: Profile) -> str:
+    """The integers of weights of both signs at the default width."""
+    weights = profile.weights
+    if None in (weights.default_bits.value, weights.magnitude_bits.value, weights.mixed_sign_bits.value):
+        return ""
+    low, high, step = profile.weight_range(profile.default_bits, "mixed")
+    return f" ({low:,} to {high:,}{f' in steps of {step}' if step > 1 else ''})"
 
 
 def _fact(entry: Entry[Any]) -> str:
