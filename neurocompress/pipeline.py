@@ -17,7 +17,7 @@ from .chip.drive import gains, step_of
 from .chip.formats import ChipArithmetic
 from .chip.integer import Arithmetic
 from .chip.profile import Profile
-from .chip.real import Analog, FloatState, OnChip
+from .chip.real import Analog, OnChip, Unknown
 from .chip.units import Units, WeightFormat, fit_units
 from .compression.layer import CompressedLayer
 from .compression.module import compressed_groups
@@ -64,7 +64,7 @@ class Compressed:
     @property
     def emulated(self) -> bool:
         """Whether the chip's arithmetic is known."""
-        return self.profile.formats is not None
+        return not isinstance(self.arithmetic, Unknown)
 
     @cached_property
     def integer(self) -> OnChip:
@@ -103,7 +103,7 @@ def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
     """What the chip computes with, and a sentence where that is not public."""
     if profile.formats is not None:
         return profile.arithmetic, ()
-    return FloatState(), (f"the arithmetic of {profile.title} is not public: weights are put on its grid, neurons are "
+    return Unknown(), (f"the arithmetic of {profile.title} is not public: weights are put on its grid, neurons are "
                           "not emulated",)
 
 
@@ -200,7 +200,8 @@ def expressible(
     if rule.spikes_per_step == "many" and not chip.graded_bits:
         rule = replace(rule, spikes_per_step="one")
         said.append(f"{title} sends at most one spike per neuron and step: neurons that sent several in a step "
-                    "now send one, and the rest in later steps where they reset by subtraction")
+                    "now send one, and the rest in later steps where they reset by subtraction; data of finer time "
+                    "steps loses less")
     if rule.reset not in chip.resets:
         (there,) = chip.resets
         rule = replace(rule, reset=there, two_phase_reset=False)

@@ -17,7 +17,7 @@ from ..network.connections import Kernel
 from ..network.conventions import Conventions
 from ..network.discrete import Step
 from .integer import Arithmetic, IntegerNetwork, Population, Synapses
-from .real import Analog, FloatState, OnChip, RealNetwork, RealPopulation
+from .real import Analog, FloatState, OnChip, RealNetwork, RealPopulation, Unknown
 
 FORMAT = "neurocompress-integer/1"
 
@@ -27,6 +27,7 @@ FORMS: dict[str, tuple[type[Any], type[Any], type[Any]]] = {
     "integer": (IntegerNetwork, Population, Arithmetic),
     "float-state": (RealNetwork, RealPopulation, FloatState),
     "analog": (RealNetwork, RealPopulation, Analog),
+    "unknown": (RealNetwork, RealPopulation, Unknown),
 }
 
 

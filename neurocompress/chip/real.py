@@ -25,6 +25,11 @@ class FloatState:
 
 
 @dataclass(frozen=True)
+class Unknown(FloatState):
+    """Stands where a chip's arithmetic is not public: its numbers are stored, and nothing is emulated."""
+
+
+@dataclass(frozen=True)
 class Analog:
     """Circuits in continuous time, each a little different.
 

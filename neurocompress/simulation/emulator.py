@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..chip.integer import IntegerNetwork
-from ..chip.real import OnChip
-from ..errors import Problem, Refused
+from ..chip.real import OnChip, Unknown
+from ..errors import Problem, Refused, refuse
 from ..network.graph import strongly_connected
 from .delivery import deliver, delivered, lags_of
 from .float import in_turn
@@ -53,10 +53,13 @@ def emulate(
     """Runs the network over spikes (samples, timesteps, *input shape) of whole numbers.
 
     record: populations whose spikes are returned besides the output's; states adds u and v of the recorded ones.
-    Raises `Refused` for unknown populations or a wrong input shape.
+    Raises `Refused` for unknown populations, a wrong input shape, or a chip whose arithmetic is not public.
     """
     names = tuple(dict.fromkeys([*record, network.output]))
     known = {p.name for p in network.populations}
+    if isinstance(network.arithmetic, Unknown):
+        raise refuse("the arithmetic of this chip is not public, so nothing emulates it",
+                     fix="Run the compressed model in floating point (--engine float)")
     problems = [
         Problem("no such population to record", f"node '{n}'", f"Populations are: {', '.join(sorted(known))}")
         for n in names if n not in known
