@@ -70,7 +70,7 @@ class Place:
 class Fit:
     """What `check_fit` found. violations: worst first. verdict: "fits", "does not fit" or "fits (estimate)", the
     last when limits are not public or the memory formula is an estimate. cores_available: None when unknown.
-    fewest_cores: a lower bound for any placement. policy: what became of neurons with too many synapses."""
+    fewest_cores: a lower bound for any placement that fits. policy: what became of neurons with too many synapses."""
 
     target: str
     title: str
@@ -218,7 +218,8 @@ def fit_of(plan: Plan, rates: Mapping[str, Floats] | None = None) -> Fit:
         profile.name, profile.title,
         "does not fit" if violations else "fits (estimate)" if unchecked or estimate else "fits",
         tuple(_row(plan, stages, seen) for stages in _stages(plan).values()), violations, unchecked, tuple(notes),
-        plan.chips, plan.placement.cores, None if per_chip is None else per_chip * plan.chips, plan.fewest_cores,
+        plan.chips, plan.placement.cores, None if per_chip is None else per_chip * plan.chips,
+        min(plan.fewest_cores, plan.placement.cores),
         plan.policy, plan, rates,
     )
 

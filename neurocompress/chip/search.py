@@ -202,6 +202,25 @@ class _Search:
                 high, found = middle, tried
             else:
                 low = middle
+        return self._relaxed(found, least) if found.fits else found
+
+    def _relaxed(self, found: Found, least: Levels) -> Found:
+        """Every group as mild as the others let it be, the one that loses most first: what is dear may free nothing
+        that is short."""
+        levels = self.losses.levels(found.bits, found.price, least)
+        lost = self.losses.table(found.bits)[np.arange(len(levels)), levels]
+        for k in np.argsort(-lost, kind="stable"):
+            low, high, level = int(least[k]) - 1, int(levels[k]), int(least[k])  # does not fit, fits, tried next
+            while high - low > 1:
+                trial = levels.copy()
+                trial[k] = level
+                tried = self.taken(found.bits, found.price, trial)
+                if tried.fits:
+                    found, high = tried, level
+                else:
+                    low = level
+                level = (low + high) // 2
+            levels[k] = high
         return found
 
     def _prices(self, bits: int) -> Floats:
@@ -210,7 +229,9 @@ class _Search:
         return np.concatenate([[self.start], found[found > self.start]])
 
     def choice(self, bits: int, price: float, least: Levels) -> Found:
-        levels = self.losses.levels(bits, float(price), least)
+        return self.taken(bits, price, self.losses.levels(bits, float(price), least))
+
+    def taken(self, bits: int, price: float, levels: Levels) -> Found:
         sparsity = self.losses.sparsity(levels)
         self.tried += 1
         plan = self.plan.changed(bits=dict.fromkeys(self.plan.bits, bits), sparsity=sparsity)

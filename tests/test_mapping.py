@@ -1,0 +1,341 @@
+"""What the check calls fitting is mapped, and what is mapped breaks no rule: recounted from explicit matrices."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from itertools import pairwise, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from neurocompress.chip.board import board, exchanged, traffic
+from neurocompress.chip.fit import Fit, check_fit
+from neurocompress.chip.mapping import Layer
+from neurocompress.chip.packing import packed
+from neurocompress.chip.profile import Profile, load_profile
+from neurocompress.network.connections import Connection, connections
+from neurocompress.network.conventions import Conventions
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Node, Output, Pool, Shape
+from neurocompress.network.shapes import output_shape
+
+#: Limits so tight that small networks meet all of them.
+TIGHT = {
+    "topology": {"cores_per_chip": 24},
+    "core": {"neurons": 14, "synapse_memory": "900, unit: bits", "synapse_memory_reserved": "0, unit: bits",
+             "axons_in": 12, "axons_out": 60, "memory_per_axon": "400, unit: bits", "fan_in": 8},
+    "memory": {"formula": "weight-and-index-bits", "shared_kernels": "false"},
+}
+
+
+def profile(folder: Path, name: str, changes: dict[str, dict[str, object]]) -> Profile:
+    """Loihi 1 with other values."""
+    lines = ["extends: loihi1", f"name: {name}"]
+    for part, values in changes.items():
+        lines.append(f"{part}:")
+        lines += [f"  {key}: {{value: {value}, source: a test, confidence: documented, kind: wall}}"
+                  for key, value in values.items()]
+    path = folder / f"{name}.yaml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return load_profile(path)
+
+
+@cache
+def chip(name: str) -> Profile:
+    """Loihi 1, or a chip with tight limits under a policy."""
+    if name == "loihi1":
+        return load_profile(name)
+    with TemporaryDirectory() as folder:
+        return profile(Path(folder), name, {**TIGHT, "core": {**TIGHT["core"], "fan_in_policy": name}})
+
+
+def neurons(shape: Shape) -> Neuron:
+    return Neuron(shape, np.ones(()), np.ones(()), np.zeros(()))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """Chains of matrices and convolutions, pooled or not, with zeros, and at times a loop, a branch or a delay."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    zeros = draw(st.sampled_from([0.0, 0.0, 0.4, 0.8]))
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape) * (rng.random(shape) >= zeros)
+
+    image = draw(st.booleans())
+    shape: Shape = (draw(st.integers(1, 2)), draw(st.integers(3, 6)), draw(st.integers(3, 6))) if image else (
+        draw(st.integers(1, 16)),)
+    nodes: dict[str, Node] = {"input": Input(shape)}
+    edges: list[tuple[str, str]] = []
+    last, populations = "input", []
+
+    def add(name: str, node: Node) -> None:
+        nonlocal last, shape
+        nodes[name] = node
+        edges.append((last, name))
+        last, shape = name, output_shape(node, shape)
+
+    for k in range(draw(st.integers(1, 3))):
+        if len(shape) == 3 and draw(st.booleans()):
+            groups = 2 if shape[0] % 2 == 0 and draw(st.booleans()) else 1
+            kernel = (min(3, shape[1]), min(draw(st.integers(1, 3)), shape[2]))
+            add(f"w{k}", Conv(weights(2 * draw(st.integers(1, 2)), shape[0] // groups, *kernel), None,
+                              (draw(st.integers(1, 2)), 1), ((1, 1), (0, 1)), (1, 1), groups))
+        else:
+            if len(shape) == 3 and min(shape[1:]) > 1 and draw(st.booleans()):
+                add(f"p{k}", Pool("sum", (2, 2), (2, 2), ((0, 0), (0, 0))))
+            if len(shape) == 3:
+                if last[0] in "in" and draw(st.integers(0, 4)) == 0:
+                    add(f"d{k}", Delay(rng.integers(0, 4, shape).astype(float)))
+                add(f"f{k}", Flatten())
+            elif last.startswith("f") and draw(st.integers(0, 4)) == 0:
+                add(f"d{k}", Delay(rng.integers(0, 4, shape).astype(float)))
+            add(f"w{k}", Linear(weights(draw(st.integers(1, 30)), shape[0])))
+        add(f"n{k}", neurons(shape))
+        populations.append((last, shape))
+    name, size = populations[-1]
+    if len(size) == 1 and draw(st.booleans()):
+        nodes["rec"] = Linear(weights(size[0], size[0]))
+        edges += [(name, "rec"), ("rec", name)]
+    if len(populations) == 3 and draw(st.booleans()):
+        first, from_shape = populations[0]
+        if len(from_shape) == 1 and len(size) == 1:
+            nodes["skip"] = Linear(weights(size[0], from_shape[0]))
+            edges += [(first, "skip"), ("skip", name)]
+    edges.append((last, "output"))
+    nodes["output"] = Output()
+    reset = draw(st.sampled_from(["zero", "subtract"]))
+    return Network(nodes, tuple(edges), Conventions(dt=1.0, reset=reset))
+
+
+def stored(c: Connection) -> np.ndarray:
+    """(targets, sources) 1 where a synapse is, zeros of a kernel that is stored included."""
+    if c.kernel is not None:
+        return np.asarray(c.kernel.matrix(np.ones(np.asarray(c.weight).shape)).toarray()) != 0
+    return np.asarray(c.matrix().toarray()) != 0
+
+
+def members(layer: Layer) -> np.ndarray:
+    """(neurons,) the piece of each neuron, from the cut alone."""
+    axes = [np.searchsorted(bounds, np.arange(bounds[-1]), side="right") - 1 for bounds in layer.cut]
+    counts = [len(bounds) - 1 for bounds in layer.cut]
+    found = np.zeros((), dtype=int)
+    for at, n in zip(axes, counts, strict=True):
+        found = np.add.outer(found * n, at) if found.ndim == 0 else found[..., None] * n + at
+    return found.ravel()
+
+
+def recounted(fit: Fit, there: Profile) -> dict[str, np.ndarray]:
+    """What every core holds, from the matrices of what was placed."""
+    layers = {x.name: x for x in fit.plan.placement.layers}
+    each = fit.plan.profile.neurons_per_neuron(fit.plan.network.conventions.reset)
+    used = {name: np.zeros(fit.cores, dtype=int) for name in ("neurons", "axons_in", "axons_out", "bits")}
+    crossing = fit.cores > (there.topology.cores_per_chip.value or 0)
+    entries = 2 if fit.chips > 1 and crossing else 1
+    for layer in layers.values():
+        piece, joined = members(layer), fit.plan.wiring.joined.get(layer.name, 1)
+        np.add.at(used["neurons"], layer.at[piece], each * joined)
+        shared = np.bincount(layer.at, minlength=fit.cores)
+        for other in layers.values():
+            shared += np.bincount(other.at, minlength=fit.cores) if other is not layer else 0
+        for i in layer.incoming:
+            synapse = stored(i.connection)
+            for k in range(layer.cores):
+                here = synapse[piece == k]
+                heard = here.any(axis=0)
+                used["axons_in"][layer.at[k]] += heard.sum()
+                if i.connection.source in layers:
+                    source = layers[i.connection.source]
+                    np.add.at(used["axons_out"], source.at[members(source)[heard]], entries)
+                if there.name != "loihi1":
+                    told_apart = 14 if shared[layer.at[k]] > 1 else np.bincount(piece).max()
+                    index = max(1, math.ceil(math.log2(max(1, told_apart))))
+                    bits, late = i.form.bits, i.form.delay_bits
+                    synapses = np.asarray(i.connection.matrix().toarray())[piece == k] != 0
+                    dense = heard.sum() * (len(here) if i.connection.kernel is None else 0) * (bits + late)
+                    sparse = synapses.sum() * (bits + late + index)
+                    used["bits"][layer.at[k]] += min(dense, sparse) if i.connection.kernel is None else 0
+    return used
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(network=networks(), name=st.sampled_from(["loihi1", "refuse", "prune", "split", "join"]),
+       boards=st.integers(1, 2), pruned=st.booleans())
+def test_what_fits_is_mapped_and_breaks_no_limit(
+    network: Network, name: str, boards: int, pruned: bool
+) -> None:
+    found = chip(name)
+    fit = check_fit(network, found, chips=boards, policy="prune" if name == "prune" and pruned else None)
+    placement, core = fit.plan.placement, found.core
+    assert fit.fewest_cores <= fit.cores
+    on = np.concatenate([x.at for x in placement.layers])
+    assert np.array_equal(np.unique(on), np.arange(fit.cores))  # every core holds something, and has a number
+    for layer in placement.layers:
+        count = np.bincount(members(layer), minlength=layer.cores)
+        assert np.array_equal(count, layer.neurons)
+        assert count.min() > 0
+        assert count.sum() == math.prod(network.shapes[layer.population])
+    whole(fit, network)
+    if not fit.fits:
+        return
+    assert fit.plan.fewest_cores <= fit.cores
+    assert fit.cores <= (found.topology.cores_per_chip.value or 0) * boards
+    used = recounted(fit, found)
+    for used_up, entry in (("neurons", core.neurons), ("axons_in", core.axons_in), ("axons_out", core.axons_out)):
+        assert entry is not None
+        assert entry.value is not None
+        assert used[used_up].max() <= entry.value, used_up
+    assert used["bits"].max() <= (core.memory_bits or 0)
+    if core.fan_in is not None:
+        limit = core.fan_in.value or 0
+        for layer in placement.layers:
+            fan_in = sum(np.asarray((i.connection.matrix() != 0).toarray()).sum(axis=1) for i in layer.incoming)
+            assert np.max(fan_in, initial=0) <= limit * fit.plan.wiring.joined.get(layer.name, 1)
+    assert fit.board is not None
+    assert np.bincount(fit.board.chip).max() <= (found.topology.cores_per_chip.value or 0)
+    assert fit.board.chip.max() < boards
+
+
+def whole(fit: Fit, network: Network) -> None:
+    """Every synapse is in one partial sum or in none but its own connection; every partial sum is gathered once."""
+    stages = fit.plan.wiring.stages
+    for kept in (f.connection for f in fit.plan.fans):
+        every = [f.connection for f in fit.plan.wiring.fans if f.connection.name == kept.name]
+        parts = [c for c in every if stages.get(c.target, c.target) == kept.target and c.source == kept.source]
+        assert np.array_equal(sum((p.matrix().toarray() for p in parts), np.zeros(())), kept.matrix().toarray())
+        for p in parts:
+            if p.target in stages:
+                (gathered,) = [f.connection for f in fit.plan.wiring.fans if f.connection.source == p.target]
+                assert gathered.target == kept.target
+                assert np.array_equal(gathered.matrix().toarray(), np.eye(kept.n_targets))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(network=networks(), name=st.sampled_from(["loihi1", "split", "join"]))
+def test_the_same_network_is_mapped_the_same_way(network: Network, name: str) -> None:
+    first, second = (check_fit(network, chip(name), chips=2) for _ in range(2))
+    assert first.to_dict() == second.to_dict()
+    for a, b in zip(first.plan.placement.layers, second.plan.placement.layers, strict=True):
+        assert np.array_equal(a.at, b.at)
+        assert a.cut == b.cut
+
+
+def dense(*sizes: int) -> Network:
+    nodes: dict[str, Node] = {"input": Input((sizes[0],))}
+    for k, (a, b) in enumerate(pairwise(sizes)):
+        nodes |= {f"w{k}": Linear(np.ones((b, a))), f"n{k}": neurons((b,))}
+    nodes["output"] = Output()
+    return Network(nodes, tuple(pairwise(nodes)), Conventions(dt=1.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=2, max_size=5))
+def test_dense_layers_take_the_fewest_cores_that_any_cut_and_packing_takes(
+    sizes: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Limits: 16 neurons and 40 axons in on a core, shared. Every layer's pieces are as equal as can be."""
+    few = profile(tmp_path_factory.mktemp("chip"), "few", {
+        "core": {"neurons": 16, "axons_in": 64, "axons_out": 100000}})
+    fit = check_fit(dense(*sizes), few)
+    pieces: list[tuple[int, int]] = []
+    for fan_in, n in pairwise(sizes):
+        parts = -(-n // 16)
+        pieces += [(round((k + 1) * n / parts) - round(k * n / parts), fan_in) for k in range(parts)]
+    assert fit.cores <= fewest(pieces) + (len(pieces) > 12)
+
+
+def fewest(pieces: list[tuple[int, int]]) -> int:
+    """Cores for pieces of (neurons, axons), by trying everything that could be better than what is known."""
+    best = len(pieces)
+
+    def put(k: int, cores: list[list[int]]) -> None:
+        nonlocal best
+        if len(cores) >= best:
+            return
+        if k == len(pieces):
+            best = len(cores)
+            return
+        n, axons = pieces[k]
+        for core in {tuple(c): c for c in cores}.values():
+            if core[0] + n <= 16 and core[1] + axons <= 64:
+                core[0], core[1] = core[0] + n, core[1] + axons
+                put(k + 1, cores)
+                core[0], core[1] = core[0] - n, core[1] - axons
+        put(k + 1, [*cores, [n, axons]])
+
+    put(0, [])
+    return best
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_few_pieces_are_packed_into_the_fewest_cores(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 7))
+    amounts = np.array(data.draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=n, max_size=n)))
+    limits, kinds = np.array([9, 9]), np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    at = packed(amounts, limits, kinds, np.zeros(n, dtype=bool))
+    for core in range(at.max() + 1):
+        assert (amounts[at == core].sum(axis=0) <= limits).all()
+        assert len(set(kinds[at == core])) == 1
+    least = min(
+        len({(c, kinds[k]) for k, c in enumerate(tried)}) for tried in product(range(n), repeat=n)
+        if all((amounts[[k for k in range(n) if (tried[k], kinds[k]) == key]].sum(axis=0) <= limits).all()
+               for key in {(c, kinds[k]) for k, c in enumerate(tried)})) if n <= 5 else 0
+    assert n > 5 or at.max() + 1 == least
+
+
+def test_what_shares_with_none_stays_alone() -> None:
+    amounts, limits = np.array([[1], [1], [12], [1]]), np.array([9])
+    at = packed(amounts, limits, np.zeros(4, dtype=int), np.array([False, True, False, False]))
+    assert at.tolist() == [0, 1, 2, 0]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(network=networks(), seed=st.integers(0, 99))
+def test_spikes_between_cores_are_those_of_the_matrices(network: Network, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    fit = check_fit(network, chip("refuse"))
+    rates = {p: rng.random(math.prod(network.shapes[p])) for p in network.populations}
+    layers = {x.name: x for x in fit.plan.placement.layers}
+    wanted = np.zeros((fit.cores, fit.cores))
+    for layer in layers.values():
+        for i in layer.incoming:
+            if i.connection.source in layers:
+                source = layers[i.connection.source]
+                for k in range(layer.cores):
+                    for n in np.flatnonzero(stored(i.connection)[members(layer) == k].any(axis=0)):
+                        wanted[source.at[members(source)[n]], layer.at[k]] += rates[source.name][n]
+    np.testing.assert_allclose(traffic(fit.plan.placement, rates), wanted)
+    found = board(fit.plan.placement, 4, rates)
+    assert found.messages == pytest.approx(wanted.sum())
+    assert found.across_cores == pytest.approx(wanted.sum() - np.trace(wanted))
+    apart = found.chip[:, None] != found.chip[None]
+    assert found.across_chips == pytest.approx(wanted[apart].sum())
+    in_order = np.arange(fit.cores) // 4
+    assert found.across_chips <= wanted[in_order[:, None] != in_order[None]].sum() + 1e-6
+
+
+def test_cores_that_talk_are_put_on_one_chip() -> None:
+    weight = np.zeros((8, 8))
+    for a, b in ((0, 5), (1, 4), (2, 7), (3, 6)):
+        weight[a, b] = weight[b, a] = 1.0
+    chip = exchanged(np.array([0, 0, 0, 0, 1, 1, 1, 1]), weight, 4)
+    assert weight[chip[:, None] != chip[None]].sum() == 0
+    assert np.bincount(chip).tolist() == [4, 4]
+
+
+def test_connections_of_a_network_are_placed_without_its_matrices(shared: Path) -> None:
+    from neurocompress.frontends.nir import read
+
+    fit = check_fit(read(shared / "models/nir_paper/cnn/cnn_sinabs.nir"), load_profile("tianjic"))
+    assert fit.fits
+    assert fit.cores <= 156
+    sums = {row.layer: row.partial_sums for row in fit.rows}
+    assert sums["5"] > 1
+    assert (sums["0"], sums["9"]) == (0, 2)
+    assert len(connections(fit.plan.network)) == 5
