@@ -1,7 +1,7 @@
 """A literal interpreter of networks with real states: float32 scalars, one step and one neuron after another.
 
 It follows the text of `neurocompress/chip/real.py` and shares no code with the product. What synapses deliver is summed
-in Python's integers and is exact.
+in Python's numbers: exactly where weights are integers, in float64 where they are those of a virtual analog chip.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from neurocompress.chip.real import RealNetwork, RealPopulation
 F = np.float32
 
 
-def neuron(q: dict, state: list, a: int) -> float:
+def neuron(q: dict, state: list, a: float) -> float:
     """One step of one neuron with coefficients q; changes its state [u, v] and returns what it sends."""
     u, v = state
     still_above = q["two_phase"] and q["threshold"] is not None and v > q["threshold"]
@@ -75,7 +75,7 @@ def simulate(network: RealNetwork, samples: np.ndarray) -> dict[str, np.ndarray]
                         x = int(sent[s.source][sample, at].reshape(-1)[j])
                         if x:
                             for i in range(len(total)):
-                                total[i] += int(matrix[i, j]) * (x if s.message_bits else 1)
+                                total[i] += matrix[i, j].item() * (x if s.message_bits else 1)
                 done = [neuron(q, uv, a) for q, uv, a in zip(neurons[p.name], state[p.name], total, strict=True)]
                 out[p.name][sample, t] = np.reshape(done, p.shape)
     return out
