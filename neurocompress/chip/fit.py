@@ -17,7 +17,7 @@ from ..network.nodes import Shape, parameters
 from .board import Board, Floats, board
 from .cut import Limits
 from .fixes import with_fixes
-from .layer_cores import core_list
+from .layer_cores import core_list, own_cores
 from .mapping import Layer
 from .memory import ESTIMATES
 from .plan import Plan
@@ -102,8 +102,13 @@ class Fit:
     @property
     def map(self) -> tuple[Place, ...]:
         """Where every layer lies."""
-        found = []
+        found, own = [], own_cores(self.plan.network, self.plan.profile, self.chips)
+        per_chip = self.plan.profile.topology.cores_per_chip.value
         for layer in self.plan.placement.layers:
+            if layer.name in own and per_chip:  # cores differ
+                core = own[layer.name][0]
+                found.append(Place(layer.title, layer.name, ((core, core),), (core // per_chip,)))
+                continue
             at = np.unique(layer.at)
             ends = np.flatnonzero(np.diff(at) > 1)
             ranges = zip(at[[0, *(ends + 1)]].tolist(), at[[*ends, -1]].tolist(), strict=True)

@@ -113,18 +113,21 @@ def words_of(profile: Profile) -> dict[str, list[int] | None]:
     return {name: limit.value if limit else None for name, limit in limits.items()}
 
 
-def core_list(network: Network, profile: Profile, chips: int) -> str | None:
-    """Which core computes which layer, as a sentence; None for chips of another kind, or where not all layers fit."""
+def own_cores(network: Network, profile: Profile, chips: int) -> dict[str, tuple[int, LayerCore]]:
+    """The core of each layer by population; empty for chips of another kind, or where not all layers fit."""
     entry, per_chip = profile.topology.one_layer_per_core, profile.topology.cores_per_chip.value
     layers = layer_cores(network)
     if entry is None or not entry.value or per_chip is None or len(layers) > per_chip * chips:
-        return None
+        return {}
     at = assigned(layers, words_of(profile), per_chip * chips)
-    if min(at, default=-1) < 0:
-        return None
+    return {} if min(at, default=-1) < 0 else {x.population: (k, x) for k, x in zip(at, layers, strict=True)}
+
+
+def core_list(network: Network, profile: Profile, chips: int) -> str | None:
+    """Which core computes which layer, as a sentence; None for chips of another kind, or where not all layers fit."""
     each = ", ".join(f"'{layer.name}' core {core} ({layer.kernel_words:,} kernel, {layer.neuron_words:,} neuron words)"
-                     for layer, core in zip(layers, at, strict=True))
-    return f"cores with room, not all are alike: {each}"
+                     for core, layer in own_cores(network, profile, chips).values())
+    return f"cores with room, not all are alike: {each}" if each else None
 
 
 def assigned(layers: Sequence[LayerCore], words: Mapping[str, Sequence[int] | None], cores: int) -> list[int]:

@@ -185,7 +185,7 @@ def _delay_steps(network: Network, name: str, node: Delay, shape: Shape, mixed: 
         raise Refused(Problem("its delays differ between elements after a layer of weights", f"node '{name}'",
                               "Put the Delay node right after the neurons"))
     if steps.size == int(np.prod(shape)):  # behind a Flatten it has another shape than the neurons
-        return steps.ravel().copy()
+        return np.array(steps).ravel()
     return np.broadcast_to(steps, shape).ravel().copy()
 
 
