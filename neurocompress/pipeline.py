@@ -171,7 +171,7 @@ def compress_for(
     Raises `Refused` for bits, methods or networks that the chip has no form for.
     """
     fmt = weight_format(profile, recipe.bits if bits is None and recipe is not None else bits)
-    recipe = recipe_of(recipe, bits=fmt.bits, grid={"levels": "symmetric"})
+    recipe = recipe_of(recipe, bits=fmt.bits, grid={"levels": "pairs" if fmt.sign == "beside" else "symmetric"})
     original = canonical(network)
     arithmetic, unknown = arithmetic_of(profile)
     if statistics is None:
