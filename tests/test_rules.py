@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ from neurocompress.chip.fit import check_fit
 from neurocompress.chip.formats import AnalogFormats
 from neurocompress.chip.profile import load_profile
 from neurocompress.chip.rules import RULES, explain
+from neurocompress.chip.rules_of_crossbars import axons_per_source
 from neurocompress.errors import Refused
+from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
-from neurocompress.network.nodes import Input, Linear, Output
+from neurocompress.network.nodes import Input, Linear, Node, Output
 from neurocompress.verbs import check
 
 
@@ -113,6 +116,36 @@ def test_weights_of_one_sign_take_an_axon_less() -> None:
     made = network({"in": Input((4,)), "fc": Linear(np.ones((2, 4))), "a": neurons((2,)), "out": Output()})
     assert held(made, {"core.axon_types": 8}, CROSSBAR).violations == ()
     assert codes(held(made, {"core.axon_types": 7}, CROSSBAR)) == {"NC209"}
+
+
+def test_zeros_have_no_sign() -> None:
+    bits = 8
+    for weight, types in ((np.eye(4), bits), (-np.eye(4), bits), (np.eye(4) - 2 * np.eye(4)[::-1], bits + 1)):
+        made = network({"in": Input((4,)), "fc": Linear(weight), "a": neurons((4,)), "out": Output()})
+        assert axons_per_source(connections(made)[0], bits) == types
+
+
+def test_each_connection_into_a_layer_takes_its_own_types() -> None:
+    nodes: dict[str, Node] = {"in": Input((4,)), "fc1": Linear(np.ones((6, 4))), "a": neurons((6,)),
+                              "fc2": Linear(mixed(6, 4)), "out": Output()}
+    made = network(nodes, ("in", "fc2"), ("fc2", "a"), chain=["in", "fc1", "a", "out"])
+    need = 4 * 8 + 4 * 9  # four sources of one sign, and the same again of both
+    assert held(made, {"core.axons_in": need, "core.axon_types": 9}, CROSSBAR).violations == ()
+    assert codes(held(made, {"core.axons_in": need - 1}, CROSSBAR)) == {"NC209"}
+    assert codes(held(made, {"core.axon_types": 8}, CROSSBAR)) == {"NC209"}
+
+
+def test_a_neuron_sends_to_each_core_that_listens_and_inputs_are_no_neurons() -> None:
+    chip = copy.deepcopy(ROOMY)
+    chip["core"]["destinations"] = dict(chip["core"]["fan_out"])
+    for made, changed, need in ((dense(), {"core.neurons": 3}, 1), (dense(), {"core.neurons": 2}, 2),
+                                (forked(), {}, 2), (forked(), {"core.neurons": 1}, 6)):
+        # 4 -> 6 -> 3: with three neurons to a core the inputs reach two cores and the six neurons one
+        assert held(made, {"core.destinations": need, **changed}, chip).violations == ()
+        found = held(made, {"core.destinations": need - 1, **changed}, chip)
+        assert codes(found) == {"NC210"}
+        assert {v.layer for v in found.violations} == {"a"}
+        assert found.violations[0].needed == need
 
 
 def test_what_all_chips_hold_breaks_the_rules_of_the_whole() -> None:

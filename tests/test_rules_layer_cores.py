@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rule_cases import LAYERED, bare, codes, held, images, joined, mixed, network, neurons
+from rule_cases import LAYERED, ROOMY, bare, codes, held, images, joined, mixed, network, neurons
 
 from neurocompress.chip.fit import check_fit
 from neurocompress.chip.layer_cores import LayerCore, assigned, kernel_words, layer_cores, neuron_words
@@ -53,6 +53,21 @@ def test_layers_compete_for_the_cores_that_hold_them() -> None:
     assert held(images(), first, LAYERED, chips=2).violations == ()  # two such first cores
     few = {key: value[:1] if isinstance(value, list) else 1 for key, value in first.items()}
     assert codes(held(images(), few, LAYERED)) == {"NC301"}  # too few cores is a rule of its own
+
+
+def test_the_list_of_cores_is_there_when_every_layer_has_one() -> None:
+    def told(changed: dict[str, Any], chip: dict[str, dict[str, Any]] = LAYERED, **more: Any) -> list[str]:
+        return [note for note in held(images(), changed, chip, **more).notes if "core " in note and "'conv'" in note]
+
+    assert told({"core.kernel_words": [320, 256, 8], "core.neuron_words": [8, 320, 8]}) == [
+        "cores with room, not all are alike: 'conv' core 1 (256 kernel, 320 neuron words), 'fc' core 0 (320 kernel, 3 "
+        "neuron words)"]
+    first = {"core.kernel_words": [320, 0], "core.neuron_words": [320, 8], "core.bias_words": [5, 5],
+             "topology.cores_per_chip": 2}
+    assert told(first) == []
+    assert "core 2" in told(first, chips=2)[0]  # the first of the second chip
+    assert told({key: [9999, 9999] if isinstance(v, list) else v for key, v in first.items()})  # no core too many
+    assert told({}, ROOMY) == []
 
 
 def test_whether_a_core_holds_one_layer_may_be_unknown() -> None:
