@@ -30,6 +30,7 @@ WEAKEST = 0.05
 
 def virtual_chip(network: RealNetwork, rng: np.random.Generator) -> RealNetwork:
     """One chip with the spreads of `network.arithmetic`: weights are real numbers then, and no kernel is shared."""
+    network = unrolled(network)
     chip = network.arithmetic
     assert isinstance(chip, Analog)
     strength = {p.name: (_factors(rng, chip.spread_synapse, p), _factors(rng, chip.spread_synapse, p))
@@ -37,6 +38,12 @@ def virtual_chip(network: RealNetwork, rng: np.random.Generator) -> RealNetwork:
     return replace(
         network, synapses=tuple(_synapses(s, *strength[s.target], chip.spread_weight, rng) for s in network.synapses),
         populations=tuple(_population(p, chip, rng) for p in network.populations))
+
+
+def unrolled(network: RealNetwork) -> RealNetwork:
+    """The same network with a matrix for every kernel: circuits share nothing."""
+    return replace(network, synapses=tuple(
+        s if s.kernel is None else replace(s, weight=s.matrix(), kernel=None) for s in network.synapses))
 
 
 def monte_carlo(
@@ -47,7 +54,7 @@ def monte_carlo(
 
     Chip k depends on seed and k alone. progress is told the chips done.
     """
-    found = []
+    found, network = [], unrolled(network)  # once for all chips
     for k in range(chips):
         made = virtual_chip(network, np.random.default_rng([seed, k]))
         output = emulate(made, spikes).spikes[network.output]
@@ -90,7 +97,7 @@ def _synapses(
     target = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     neuron = np.where(matrix.data > 0, excitatory.ravel()[target], inhibitory.ravel()[target])
     values = matrix.data * neuron * _at_least(1 + spread * rng.standard_normal(len(matrix.data)))
-    return replace(s, weight=sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape), kernel=None)
+    return replace(s, weight=sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape))
 
 
 def _population(p: RealPopulation, chip: Analog, rng: np.random.Generator) -> RealPopulation:
