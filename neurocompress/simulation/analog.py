@@ -101,14 +101,13 @@ def _synapses(
 
 
 def _population(p: RealPopulation, chip: Analog, rng: np.random.Generator) -> RealPopulation:
-    """Time constants and threshold of each neuron. A factor f on a time constant makes its decay d to d^(1/f); what an
-    input adds at once is the charge it brings, which stays; the leak pulls to the same potential."""
+    """Time constants and threshold of each neuron. A factor f on a time constant makes its decay d to d^(1/f); the
+    current that an input starts stays as large, and the leak pulls to the same potential."""
     threshold, mem, syn = (_factors(rng, spread, p) for spread in (
         chip.spread_threshold, chip.spread_tau_mem, chip.spread_tau_syn))
     step = p.step
-    beta = step.beta ** (1 / mem)
-    pull = (1 - beta) / np.where(step.beta < 1, 1 - step.beta, 1.0)
+    beta = step.beta ** (1 / mem)  # below 1: every circuit leaks
     return replace(p, step=replace(
-        step, beta=beta, leak=np.where(step.beta < 1, step.leak * pull, step.leak),
+        step, beta=beta, leak=step.leak * (1 - beta) / (1 - step.beta),
         alpha=None if step.alpha is None else step.alpha ** (1 / syn),
         v_threshold=None if step.v_threshold is None else step.v_reset + (step.v_threshold - step.v_reset) * threshold))
