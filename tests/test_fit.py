@@ -18,7 +18,6 @@ from neurocompress.chip.fan import pieces
 from neurocompress.chip.fit import Fit, check_fit
 from neurocompress.chip.plan import Plan
 from neurocompress.chip.profile import Profile, load_profile, profile_names, profile_text
-from neurocompress.chip.rules import RULES
 from neurocompress.errors import Refused
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
@@ -305,15 +304,6 @@ def test_values_out_of_range_are_refused_all_at_once() -> None:
     assert len(caught.value.problems) == 3
     with pytest.raises(Refused, match="layer 'fc9'"):
         check_fit(dense(4, 3), load_profile("loihi1"), sparsity={"fc9": 0.5})
-
-
-def test_every_rule_says_what_it_asks_and_names_its_field() -> None:
-    profile = load_profile("loihi1")
-    for code, rule in RULES.items():
-        assert rule.code == code
-        assert rule.text.endswith(".")
-        part, name = rule.field.split(".")
-        assert name in type(getattr(profile, part)).model_fields
 
 
 def test_a_large_dense_network_is_checked_without_its_matrix() -> None:
