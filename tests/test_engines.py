@@ -89,3 +89,21 @@ def test_people_are_shown_mean_and_worst(few, tmp_path, capsys):
                           "--method", "rtn").out
     assert "20 virtual chips with mismatch, 60 samples" in text
     assert "on the worst" in text
+
+
+def test_a_profile_of_ones_own_is_emulated_with_its_own_numbers(few, tmp_path):
+    """A membrane of 6 bits is narrow for the example: weights take few levels, which costs accuracy."""
+    (tmp_path / "narrow.yaml").write_text("""
+extends: tianjic
+name: narrow
+arithmetic:
+  state_bits: {value: 6, unit: bits, source: "made up for this test", confidence: documented, kind: wall}
+  threshold_bits: {value: 6, unit: bits, source: "made up for this test", confidence: documented, kind: wall}
+""")
+    made = deploy(MODEL, tmp_path / "narrow.yaml", data=few, out=tmp_path / "b", method="rtn")
+    assert made.integer.arithmetic.state_bits == 6
+    assert not any(layer.v_clipped for layer in made.report.layers)  # twice the potentials seen have room
+    assert all(0 < np.max(p.vth) < 2**5 for p in made.integer.populations)
+    assert made.report.accuracy["emulated"] < made.report.accuracy["float"] - 1
+    assert sum("assumed, not public" in note for note in made.report.assumptions) == 5
+    assert simulate(tmp_path / "b", few, engine="emulator").accuracy == made.report.accuracy["emulated"]

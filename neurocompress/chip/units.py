@@ -73,6 +73,12 @@ def fit_units(
     if not isinstance(arithmetic, Arithmetic):
         step = next(iter(wanted.values()))
         return Units(fmt.lsb / step, dict.fromkeys(wanted, 0), wanted)
+    limit = min(
+        2**arithmetic.threshold_bits - 1,
+        arithmetic.state_max / (2**arithmetic.activation_shift * max(peak, 1.0) * HEADROOM),
+    )
+    if fmt.scale == "per-population":  # where registers are narrow, weights take fewer levels
+        wanted = {name: np.maximum(step, fmt.lsb / limit) for name, step in wanted.items()}
 
     def exponents_for(base: str) -> dict[str, int]:
         unit = wanted[base] / fmt.lsb
@@ -90,10 +96,6 @@ def fit_units(
     unit = wanted[base] / fmt.lsb * 2.0**lowest
     exponents = {name: e - lowest for name, e in exponents.items()}
 
-    limit = min(
-        2**arithmetic.threshold_bits - 1,
-        arithmetic.state_max / (2**arithmetic.activation_shift * max(peak, 1.0) * HEADROOM),
-    )
     shifts = [
         s for s in range(fmt.exponent_min, fmt.exponent_max + 1)
         if max(exponents.values()) + s <= fmt.exponent_max and np.max(2.0**s / unit) <= limit
