@@ -5,6 +5,7 @@
 Needs the shared recordings and models (NEUROCOMPRESS_SHARED, or ../shared beside the checkout), and for Lava what
 `neurocompress simulate --engine lava` needs. Prints
     CLI         median seconds of 5 starts of `neurocompress --help` and `check` (N-MNIST network, loihi2)
+    large       median seconds of `check` on a network of 60 million parameters, drawn at random (loihi1 and loihi2)
     float       seconds for 200 N-MNIST recordings of 300 steps
     emulator    seconds per recording of the compressed N-MNIST network, against Lava on the same bundle and data
 """
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -26,6 +28,9 @@ from neurocompress import deploy, load
 from neurocompress.backends import backend
 from neurocompress.chip import integer_file
 from neurocompress.data import events_to_spikes
+from neurocompress.network.conventions import Conventions
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Node, Output
 from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
 
@@ -53,6 +58,27 @@ def start_time(*arguments: str) -> float:
     return median(taken)
 
 
+def write_large(path: Path) -> int:
+    """Five convolutions and three matrices on 32 x 32 pixels, random float32; the number of their weights."""
+    rng = np.random.default_rng(0)
+    nodes: dict[str, Node] = {"input": Input((3, 32, 32))}
+    shape: tuple[int, ...] = (3, 32, 32)
+    for k, (channels, stride) in enumerate(((64, 1), (128, 2), (256, 2), (512, 2), (512, 1))):
+        weight = rng.standard_normal((channels, shape[0], 3, 3), dtype=np.float32)
+        nodes[f"conv{k}"] = Conv(weight, None, (stride, stride), ((1, 1), (1, 1)), (1, 1))
+        shape = (channels, shape[1] // stride, shape[2] // stride)
+        nodes[f"if{k}"] = Neuron(shape, np.ones(()), np.ones(()), np.zeros(()))
+    nodes["flat"] = Flatten()
+    inputs = int(np.prod(shape))
+    for k, size in enumerate((4608, 4096, 10)):
+        nodes[f"fc{k}"] = Linear(rng.standard_normal((size, inputs), dtype=np.float32))
+        nodes[f"out{k}"] = Neuron((size,), np.ones(()), np.ones(()), np.zeros(()))
+        inputs = size
+    nodes["output"] = Output()
+    backend("nir").write(Network(nodes, tuple(pairwise(nodes)), Conventions(dt=1e-3)), path)
+    return sum(int(node.weight.size) for node in nodes.values() if isinstance(node, (Conv, Linear)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the command line, the simulators and Lava.")
     parser.add_argument("--samples", type=int, default=4, help="recordings that the emulator and Lava run [4]")
@@ -63,6 +89,13 @@ def main() -> None:
 
     report("neurocompress --help", f"{start_time('--help'):.2f} s")
     report("neurocompress check (N-MNIST, loihi2)", f"{start_time('check', str(MODEL), '--target', 'loihi2'):.2f} s")
+
+    with tempfile.TemporaryDirectory() as folder:
+        large = Path(folder) / "large.nir"
+        parameters = write_large(large)
+        for target in ("loihi1", "loihi2"):
+            taken = start_time("check", str(large), "--target", target)
+            report(f"neurocompress check ({parameters / 1e6:.0f} M parameters, {target})", f"{taken:.2f} s")
 
     data = events_to_spikes(RECORDINGS, DT, STEPS, limit=FLOAT_SAMPLES, binary=True)
     network = load(MODEL, preset="sinabs")
