@@ -20,7 +20,7 @@ from neurocompress.chip.rules_of_crossbars import axons_per_source
 from neurocompress.errors import Refused
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
-from neurocompress.network.nodes import Input, Linear, Node, Output
+from neurocompress.network.nodes import Flatten, Input, Linear, Node, Output
 from neurocompress.verbs import check
 
 
@@ -152,10 +152,13 @@ def test_what_all_chips_hold_breaks_the_rules_of_the_whole() -> None:
     # cores that keep their own limits can only hold too little together when there are too few of them
     memory = held(dense(), {"core.synapse_memory": 48, "topology.cores_per_chip": 6})
     assert codes(memory) == {"NC301", "NC302"}
-    assert next(v for v in memory.violations if v.code == "NC302").needed == 42
+    found = next(v for v in memory.violations if v.code == "NC302")
+    assert (found.needed, found.available) == (42, 36)  # bytes
     many = held(dense(), {"core.neurons": 2, "topology.cores_per_chip": 4})
     assert codes(many) == {"NC301", "NC303"}
-    assert next(v for v in many.violations if v.code == "NC303").needed == 9
+    found = next(v for v in many.violations if v.code == "NC303")
+    assert (found.needed, found.available) == (9, 8)
+    assert held(dense(), {"core.neurons": 3, "topology.cores_per_chip": 3}).violations == ()
 
 
 def test_several_chips_have_several_times_the_room() -> None:
@@ -163,19 +166,32 @@ def test_several_chips_have_several_times_the_room() -> None:
         case = NEEDS[code]
         assert codes(held(case.made(), {case.key: -(-case.need // 2)})) == {code}
         assert held(case.made(), {case.key: -(-case.need // 2)}, chips=2).violations == ()
+        over = held(case.made(), {case.key: (case.need - 1) // 2}, chips=2).violations
+        assert [v.available for v in over if v.code == code] == [2 * ((case.need - 1) // 2)]
+
+
+def test_the_longer_side_of_the_input_counts() -> None:
+    for shape in ((2, 12, 3), (2, 3, 12)):
+        made = network({"in": Input(shape), "flat": Flatten(), "fc": Linear(mixed(2, 72)), "a": neurons((2,)),
+                        "out": Output()})
+        assert held(made, {"topology.input_side_max": 12}).violations == ()
+        assert codes(held(made, {"topology.input_side_max": 11})) == {"NC309"}
 
 
 def test_rows_of_spinnaker_1_lie_in_blocks_of_its_chip() -> None:
     rng = np.random.default_rng(0)
-    made = network({"in": Input((256,)), "fc": Linear(rng.normal(size=(256, 256))), "a": neurons((256,)),
-                    "out": Output()})
     profile = load_profile("spinnaker1")
-    assert check_fit(made, profile).violations == ()
     entry = profile.topology.memory_per_chip
     assert entry is not None
-    for spare, broken in ((265_232, set()), (265_231, {"NC305"})):
-        topology = profile.topology.model_copy(update={"memory_per_chip": entry.model_copy(update={"value": spare})})
-        assert codes(check_fit(made, profile.model_copy(update={"topology": topology}))) == broken
+    # 16 and 256 rows of 1036 bytes; the same for two cores of 256 sources each, of which the last is not trimmed
+    for sources, need in ((256, 16 + 256 * 1036), (300, 16 + 2 * 256 * 1036)):
+        made = network({"in": Input((sources,)), "fc": Linear(rng.normal(size=(256, sources))), "a": neurons((256,)),
+                        "out": Output()})
+        assert check_fit(made, profile).violations == ()
+        for spare, broken in ((need, set()), (need - 1, {"NC305"})):
+            less = entry.model_copy(update={"value": spare})
+            topology = profile.topology.model_copy(update={"memory_per_chip": less})
+            assert codes(check_fit(made, profile.model_copy(update={"topology": topology}))) == broken
 
 
 def test_the_network_that_ran_on_a_xylo_fits_it_when_read_as_it_ran(shared: Path) -> None:
