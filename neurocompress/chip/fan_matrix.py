@@ -52,8 +52,8 @@ class MatrixFan:
         found.eliminate_zeros()
         return found
 
-    def _counts(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
-        """(neurons, (sources,) synapses of each source) for each piece."""
+    def _counts(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, NDArray[np.integer]]]:
+        """(neurons, (sources,) synapses of each source) for each piece; small integers, not to be added up."""
         targets = np.arange(int(np.prod(self.grid))).reshape(self.grid)
         n_sources = self.weight.shape[1]
         for cell in islice(pieces(cut), 0, None, every):
@@ -66,11 +66,11 @@ class MatrixFan:
             if not isinstance(self.weight, np.ndarray):
                 csr = self._csr
                 taken = csr.indices[csr.indptr[span.start] : csr.indptr[span.stop]] if together else csr[rows].indices
-                yield rows.size, np.bincount(taken, minlength=n_sources).astype(np.int64)
+                yield rows.size, np.bincount(taken, minlength=n_sources)
             elif together and rows.size < 2**16:
-                yield rows.size, (self._before[span.stop] - self._before[span.start]).astype(np.int64)
+                yield rows.size, self._before[span.stop] - self._before[span.start]
             else:
-                yield rows.size, np.count_nonzero(self.weight[rows], axis=0).astype(np.int64)
+                yield rows.size, np.count_nonzero(self.weight[rows], axis=0)
 
     def axons(self, cut: Cut) -> Ints:
         return np.full(1, self.weight.shape[1] if self._full else 0, dtype=np.int64)
@@ -120,18 +120,22 @@ class MatrixFan:
             yield counts > 0
 
     def fan_in(self) -> Ints:
+        return self._per_target
+
+    @cached_property
+    def _per_target(self) -> Ints:
         if self._full:
             return np.full(self.weight.shape[0], self.weight.shape[1], dtype=np.int64)
         if not isinstance(self.weight, np.ndarray):
             return np.asarray(np.diff(self._csr.indptr), dtype=np.int64)
-        return np.asarray(np.count_nonzero(self.weight, axis=1), dtype=np.int64)
+        return np.fromiter(map(np.count_nonzero, self.weight), np.int64)  # faster than along an axis
 
     def sources(self) -> int:
         return int(self.fan_in().max(initial=0))
 
     def fan_out(self) -> Ints:
         """(sources,) synapses of each source."""
-        return next(self._counts(tuple((0, n) for n in self.grid)))[1]
+        return next(self._counts(tuple((0, n) for n in self.grid)))[1].astype(np.int64)
 
     def stored_weights(self) -> int:
         return int(self._csr.nnz if not isinstance(self.weight, np.ndarray) else np.count_nonzero(self.weight))
