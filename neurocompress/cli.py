@@ -114,6 +114,7 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 @option("--budget", metavar="SIZE", help="Bytes for all weights, e.g. 120KiB, instead of bits and sparsity.")
 @option("--fan-in", type=int, metavar="K", help="At most K inputs of each neuron.")
 @option("--samples", type=int, metavar="N", help="Calibrate on N samples drawn from the data; all without it.")
+@option("--distill", type=int, metavar="EPOCHS", help="Learn the original's outputs without labels; 0 does not.")
 @option("--finetune", type=int, metavar="EPOCHS", help="Train after compression; zeros and grid are kept.")
 @PRESET
 @DT

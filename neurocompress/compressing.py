@@ -96,6 +96,8 @@ def compress_file(
     if finetune is not None and given is None:
         raise refuse("fine-tuning needs data", fix="Give --data")
     tell = progress or (lambda stage, done, total: None)
+    if finetune is not None and flags.get("distill") is None:
+        flags["distill"] = 0  # labels say more than the teacher alone, and fine-tuning hears both
     result = compress(network, None if given is None else given.spikes, recipe=recipe, memory=memory, progress=tell,
                       checkpoint=Path(f"{out}.partial"), **flags)
     if finetune is not None and given is not None:

@@ -40,6 +40,9 @@ class Result:
         return 1.0 - sum(int(np.count_nonzero(layer.weight)) for layer in self.layers.values()) / max(1, sizes)
 
 
+#: Fewest calibration samples from which a network learns its original's outputs: a tenth of them must judge.
+DISTILL_SAMPLES = 50
+
 #: Grid points to each side of a layer without bits.
 FINE = 2**40
 
@@ -84,7 +87,7 @@ def compress_network(
     of a `statistics_of` before, where several recipes are tried. checkpoint: folder for finished layers; it is removed
     when all are. Raises `Refused`.
     """
-    original = compressible(network)
+    original, asked = compressible(network), recipe
     per_row = row_gains(original)
     if statistics is None and spikes is not None:
         statistics = statistics_of(original, spikes, recipe.how.membrane, device=device, memory=memory,
@@ -98,9 +101,12 @@ def compress_network(
         recipe = planned(original, per_row, statistics, recipe, memory)
     walked = compress_layers(original, per_row, spikes, recipe, RecipeGrids(recipe),
                              statistics=statistics, device=device, memory=memory, checkpoint=kept, progress=progress)
+    result = Result(original, walked.network, walked.layers, recipe, walked.notes)
+    if spikes is not None and asked.distilled and len(spikes) >= DISTILL_SAMPLES:
+        result = finetuned(result, spikes, None, asked.distilled, 0, progress)
     if kept is not None:
         kept.remove()
-    return Result(original, walked.network, walked.layers, recipe, walked.notes)
+    return result
 
 
 def compressible(network: Network) -> Network:

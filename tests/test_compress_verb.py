@@ -208,3 +208,22 @@ def test_json_holds_the_recipe_and_what_it_cost(run: Run, tmp_path: Path) -> Non
     assert found["calibration"]["operations"][1] < found["calibration"]["operations"][0]
     assert {"dead_before", "dead_after", "van_rossum", "earth_movers"} <= set(found["calibration"]["populations"][0])
     assert any("never spiked" in note for note in found["notes"])
+
+
+def test_a_pruned_network_learns_its_originals_outputs_by_default(run: Run, tmp_path: Path) -> None:
+    """On spikes that it never saw, its outputs come nearer to the original's; no labels are given, no zero is lost."""
+    spikes = tmp_path / "spikes.npz"
+    np.savez(spikes, spikes=load_spikes(CALIBRATION).spikes)
+    made = {}
+    for name, flags in (("learned", ()), ("not", ("--distill", 0)), ("paper", ("--method", "sbc-paper"))):
+        made[name] = tmp_path / f"{name}.nir"
+        seen = run("compress", DIGITS, "--data", spikes, "--sparsity", 0.97, *flags, "--out", made[name], "--json")
+        assert seen.status == 0, seen.err
+        assert any("learning the original's outputs" in note for note in seen.json["notes"]) == (name == "learned")
+    test = load_spikes(TEST).spikes
+    original, other, learned = (simulate(neurocompress.load(path), test)["output"].sum(1).astype(float)
+                                for path in (DIGITS, made["not"], made["learned"]))
+    assert np.mean((learned - original) ** 2) < 0.9 * np.mean((other - original) ** 2)
+    before, after = weights(made["not"]), weights(made["learned"])
+    for layer, weight in before.items():
+        np.testing.assert_array_equal(after[layer] == 0, weight == 0)

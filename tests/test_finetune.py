@@ -70,7 +70,8 @@ def test_a_pruned_network_recovers_on_held_out_digits(from_teacher):
         else finetune(damaged, constraints, data.spikes, data.labels, epochs=20, learning_rate=0.02))
     assert accuracy(damaged) < 60
     assert accuracy(tuned) > 88
-    assert tuned.notes[-1].startswith("fine-tuned on 115 samples, epoch ")
+    what = "learning the original's outputs" if from_teacher else "fine-tuning"
+    assert tuned.notes[-1].startswith(f"{what} on 115 samples, epoch ")
     for name, constraint in constraints.items():
         weight = tuned.nodes[name].weight
         assert np.all(weight[~constraint.mask] == 0)

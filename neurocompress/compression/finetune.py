@@ -133,11 +133,12 @@ def finetune(
         loss_now = held_loss(now)
         if loss_now < lowest:
             best, chosen, lowest = now, epoch, loss_now
+    what = "fine-tuning" if labels is not None else "learning the original's outputs"
     if chosen == 0:
-        note = (f"fine-tuning changed nothing: none of {epochs} epochs had a lower loss than the start "
+        note = (f"{what} changed nothing: none of {epochs} epochs had a lower loss than the start "
                 f"({start:.4g}) on {n_held} held-out samples")
     else:
-        note = (f"fine-tuned on {len(rest)} samples, epoch {chosen} of {epochs}: "
+        note = (f"{what} on {len(rest)} samples, epoch {chosen} of {epochs}: "
                 f"loss on {n_held} held-out samples {start:.4g} -> {lowest:.4g}")
     return replace(best, notes=(*best.notes, note))
 

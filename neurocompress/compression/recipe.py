@@ -31,8 +31,8 @@ class Method:
     membrane: H_SMP = 2 E[(MX)^T MX] instead of H = 2 E[X^T X]. support: how pruned weights are chosen.
     compensate: whether weights that stay make up for the others (refit, GPTQ). search: whether the end of a grid is
     searched on the layer's loss, and its integers by descent. follow: whether a layer is fitted to the compressed
-    spikes that it will receive, and its rows weigh as much as the weights behind them. levels, allocation: the defaults
-    where a recipe names none.
+    spikes that it will receive, and its rows weigh as much as the weights behind them. distill: epochs of a pruned
+    network with the original as its teacher. levels, allocation: the defaults where a recipe names none.
     """
 
     membrane: bool
@@ -40,6 +40,7 @@ class Method:
     compensate: bool
     search: bool
     follow: bool
+    distill: int
     levels: Levels
     allocation: Allocation
 
@@ -47,12 +48,12 @@ class Method:
 #: One row for each method; `exact-obs` and `gptq` are the pruning and the quantization of one method, as are
 #: `magnitude` and `rtn`. The paper's grid is GPTQ's (two's complement).
 METHODS: dict[str, Method] = {
-    "sbc": Method(True, "admm", True, True, True, "symmetric", "lamp"),
-    "sbc-paper": Method(True, "obs", True, False, False, "twos-complement", "lamp"),
-    "exact-obs": Method(False, "obs", True, False, False, "twos-complement", "lamp"),
-    "gptq": Method(False, "obs", True, False, False, "twos-complement", "lamp"),
-    "magnitude": Method(False, "magnitude", False, False, False, "twos-complement", "lamp"),
-    "rtn": Method(False, "magnitude", False, False, False, "twos-complement", "lamp"),
+    "sbc": Method(True, "admm", True, True, True, 20, "symmetric", "lamp"),
+    "sbc-paper": Method(True, "obs", True, False, False, 0, "twos-complement", "lamp"),
+    "exact-obs": Method(False, "obs", True, False, False, 0, "twos-complement", "lamp"),
+    "gptq": Method(False, "obs", True, False, False, 0, "twos-complement", "lamp"),
+    "magnitude": Method(False, "magnitude", False, False, False, 0, "twos-complement", "lamp"),
+    "rtn": Method(False, "magnitude", False, False, False, 0, "twos-complement", "lamp"),
 }
 
 
@@ -86,7 +87,9 @@ class Recipe(Part):
     compressed, shared out by `allocation`. budget: bytes for all weights instead of a sparsity (allocation "loss"); it
     chooses bits among `budget_bits` and a sparsity for each layer. fan_in: at most so many inputs of each neuron.
     support: replaces the method's way to choose pruned weights. block_in: weights that a row loses at once in the OBS
-    ordering. biases: "corrected" lets each bias, where there is one, make up for the mean error of its row. damping:
+    ordering. distill: epochs in which the weights that stay learn the outputs of the uncompressed network on the
+    calibration data, without labels (compression.finetune); the method's where a recipe that prunes names none.
+    biases: "corrected" lets each bias, where there is one, make up for the mean error of its row. damping:
     added to the Hessian's diagonal, as a share of its mean.
     """
 
@@ -100,6 +103,7 @@ class Recipe(Part):
     grid: GridRecipe = GridRecipe()
     support: Support | None = None
     block_in: Positive = 1
+    distill: Annotated[int, Field(ge=0)] | None = None
     biases: Literal["kept", "corrected"] = "kept"
     damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
     layers: Annotated[tuple[LayerRecipe, ...], Listed] = ()
@@ -111,6 +115,12 @@ class Recipe(Part):
     @property
     def shared_out(self) -> Allocation:
         return self.allocation or self.how.allocation
+
+    @property
+    def distilled(self) -> int:
+        """Epochs with the original as teacher."""
+        prunes = self.sparsity or self.budget or self.fan_in or any(e.sparsity or e.fan_in for e in self.layers)
+        return (self.how.distill if prunes else 0) if self.distill is None else self.distill
 
     @property
     def search(self) -> bool:
