@@ -25,7 +25,7 @@ from .compression.walk import MEMORY, Progress, Statistics
 from .errors import Problem, Unfit
 from .network.graph import Network
 from .oneshot import row_gains
-from .pipeline import Compressed, compress_for, on_chip, statistics_for
+from .pipeline import Compressed, compress_for, on_chip, statistics_for, weight_format
 
 #: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.
 ROUNDS = 12
@@ -49,6 +49,8 @@ class Board:
     policy: FanInPolicy | None = None
 
     def plan(self, network: Network) -> Plan:
+        """Of the network as it is. Raises `Refused` for bits that the chip does not store."""
+        weight_format(self.profile, self.bits)
         return plan_of(network, self.profile, self.bits, chips=self.chips, policy=self.policy)
 
     def fit(self, made: Compressed) -> Fit:
