@@ -21,7 +21,7 @@ from .errors import Problem, Refused, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .frontends import nir as nir_file
 from .network.graph import Network
-from .pipeline import Compressed, features
+from .pipeline import Compressed, features, learned
 from .plain import to_json
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
@@ -97,7 +97,8 @@ def deploy(
     else:
         made = compress_to_policy(network, board, calibration, recipe, progress=tell)
         found = Fitted(made, board.fit(made), ())
-    compressed = replace(found.compressed, notes=(*found.said, *found.compressed.notes))
+    compressed = learned(found.compressed, calibration, tell) if not split.synthetic else found.compressed
+    compressed = replace(compressed, notes=(*found.said, *compressed.notes))
     integer = compressed.integer_network(input_bits)
     _refuse_unwritable(profile, integer)
 

@@ -179,14 +179,19 @@ def finetuned(
     constraints = {name: Constraint.of(layer) for name, layer in result.layers.items()}
     network = finetune(result.network, constraints, spikes, labels, teacher=result.original, epochs=epochs, seed=seed,
                        progress=lambda done: tell("fine-tuning", done, total))
-    layers = {}
-    for name, layer in result.layers.items():
+    said = network.notes[len(result.network.notes):]
+    return replace(result, network=network, layers=trained(result.layers, network), notes=(*result.notes, *said))
+
+
+def trained(layers: Mapping[str, CompressedLayer], network: Network) -> dict[str, CompressedLayer]:
+    """The layers with the weights and biases that they have in `network`, on their grids."""
+    found = {}
+    for name, layer in layers.items():
         node = weights_of(network, name)
         weight = np.asarray(node.weight, dtype=np.float64)
         m = layer.m
         if layer.step is not None:
             m = np.rint(weight / layer.step).astype(np.int64)
             weight = m * layer.step
-        layers[name] = replace(layer, m=m, bias=node.bias, weight=weight)
-    said = network.notes[len(result.network.notes):]
-    return replace(result, network=network, layers=layers, notes=(*result.notes, *said))
+        found[name] = replace(layer, m=m, bias=node.bias, weight=weight)
+    return found

@@ -31,7 +31,7 @@ from .network.connections import Connection, connections
 from .network.discrete import threshold_of
 from .network.graph import Network
 from .network.nodes import Array
-from .oneshot import row_gains
+from .oneshot import DISTILL_SAMPLES, row_gains, trained
 from .simulation.float import Peak
 
 #: Largest potential in thresholds that is expected where no data says.
@@ -190,6 +190,25 @@ def compress_for(
             grids.grids(population, {}, {})
     return Compressed(original, walked.network, walked.layers, grids.units, fmt, features(profile), profile,
                       arithmetic, recipe, unknown + said + walked.notes)
+
+
+def learned(made: Compressed, spikes: np.ndarray, progress: Progress | None = None) -> Compressed:
+    """A pruned network whose weights have learned the original's outputs on the calibration data, on the chip's grid.
+
+    What is zero stays zero, so what fits still fits. The network itself where its recipe asks for no such epochs or
+    the data are too few.
+    """
+    epochs = made.recipe.distilled
+    if not epochs or len(spikes) < DISTILL_SAMPLES:
+        return made
+    from .compression.finetune import Constraint, finetune
+
+    tell = progress or (lambda stage, done, total: None)
+    constraints = {name: replace(Constraint.of(layer), mask=layer.weight != 0) for name, layer in made.layers.items()}
+    network = finetune(made.network, constraints, spikes, teacher=made.original, epochs=epochs,
+                       progress=lambda done: tell("learning", done, int(epochs * len(spikes) * 0.9)))
+    return replace(made, network=network, layers=trained(made.layers, network),
+                   notes=(*made.notes, *network.notes[len(made.network.notes):]))
 
 
 def expressible(
