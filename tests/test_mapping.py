@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
 
-from neurocompress.chip.board import board, exchanged, traffic
+from neurocompress.chip.board import board, exchanged
 from neurocompress.chip.fit import Fit, check_fit
 from neurocompress.chip.mapping import Layer
-from neurocompress.chip.packing import packed
+from neurocompress.chip.packing import closer, packed
 from neurocompress.chip.profile import Profile, load_profile
+from neurocompress.chip.traffic import traffic
 from neurocompress.network.connections import Connection, connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -220,7 +221,7 @@ def test_spikes_between_cores_are_those_of_the_matrices(network: Network, seed: 
                 for k in range(layer.cores):
                     for n in np.flatnonzero(stored(i.connection)[members(layer) == k].any(axis=0)):
                         wanted[source.at[members(source)[n]], layer.at[k]] += rates[source.name][n]
-    np.testing.assert_allclose(traffic(fit.plan.placement, rates), wanted)
+    np.testing.assert_allclose(traffic(fit.plan.placement.layers, fit.cores, rates), wanted)
     found = board(fit.plan.placement, 4, rates)
     assert found.messages == pytest.approx(wanted.sum())
     assert found.across_cores == pytest.approx(wanted.sum() - np.trace(wanted))
@@ -228,6 +229,31 @@ def test_spikes_between_cores_are_those_of_the_matrices(network: Network, seed: 
     assert found.across_chips == pytest.approx(wanted[apart].sum())
     in_order = np.arange(fit.cores) // 4
     assert found.across_chips <= wanted[in_order[:, None] != in_order[None]].sum() + 1e-6
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_moving_pieces_keeps_limits_and_never_adds_spikes_between_cores(data: st.DataObject) -> None:
+    n = data.draw(st.integers(2, 9))
+    amounts = np.array(data.draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=n, max_size=n)))
+    limits, kinds = np.array([12, 12]), np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    weight = np.array(data.draw(st.lists(st.integers(0, 5), min_size=n * n, max_size=n * n)), float).reshape(n, n)
+    weight += weight.T
+    before = packed(amounts, limits, kinds, np.zeros(n, dtype=bool))
+    after = closer(before, amounts, limits, kinds[:, None] == kinds[None], weight)
+    assert set(after) == set(before)
+    for core in set(after):
+        assert (amounts[after == core].sum(axis=0) <= limits).all()
+        assert len(set(kinds[after == core])) == 1
+    apart = [weight[at[:, None] != at[None]].sum() for at in (before, after)]
+    assert apart[1] <= apart[0]
+
+
+def test_pieces_that_talk_are_put_on_one_core() -> None:
+    weight = np.zeros((4, 4))
+    weight[0, 3] = weight[3, 0] = weight[1, 2] = weight[2, 1] = 1.0
+    at = closer(np.array([0, 0, 1, 1]), np.full((4, 1), 5), np.array([10]), np.ones((4, 4), dtype=bool), weight)
+    assert at[0] == at[3] != at[1] == at[2]
 
 
 def test_cores_that_talk_are_put_on_one_chip() -> None:

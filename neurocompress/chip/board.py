@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .fan import Ints, pieces
-from .mapping import Layer, Placement
+from .fan import Ints
+from .mapping import Placement
+from .traffic import Floats, traffic
 
 #: Cores up to which cores are exchanged between chips; beyond, chips take them in the order of the layers.
 MOST_EXCHANGED = 1024
 #: Exchanges at most; each makes the spikes that cross fewer.
 EXCHANGES = 500
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,39 +35,13 @@ def board(placement: Placement, per_chip: int, rates: Mapping[str, Floats] | Non
 
     rates: spikes per step of each neuron, (neurons,) by population; every neuron spikes in every step without.
     """
-    sent = traffic(placement, rates)
+    sent = traffic(placement.layers, placement.cores, rates)
     at = np.arange(placement.cores) // per_chip
     if at.size and at[-1] > 0 and at.size <= MOST_EXCHANGED:
         at = exchanged(at, sent + sent.T, per_chip)
     leaves = float(sent.sum() - np.trace(sent))
     crosses = float(sent[at[:, None] != at[None]].sum())
     return Board(at, float(sent.sum()), leaves, crosses, rates is None)
-
-
-def traffic(placement: Placement, rates: Mapping[str, Floats] | None = None) -> Floats:
-    """(cores, cores) spikes per step from core to core, one for each core that listens to a neuron."""
-    found = np.zeros((placement.cores, placement.cores))
-    by_name = {layer.name: layer for layer in placement.layers}
-    for layer in placement.layers:
-        for i in layer.incoming:
-            source = by_name.get(i.connection.source)
-            if source is None:
-                continue
-            rate = np.ones(int(source.neurons.sum())) if rates is None else rates[source.population]
-            where = _pieces_of(source)
-            for piece, heard in enumerate(i.fan.touched(layer.cut)):
-                sums = np.bincount(where[heard], weights=rate[heard], minlength=source.cores)
-                np.add.at(found[:, layer.at[piece]], source.at, sums)
-    return found
-
-
-def _pieces_of(layer: Layer) -> Ints:
-    """(neurons,) the piece that each neuron is in."""
-    grid = tuple(bounds[-1] for bounds in layer.cut)
-    found = np.zeros(grid, dtype=np.int64)
-    for k, cell in enumerate(pieces(layer.cut)):
-        found[cell] = k
-    return found.ravel()
 
 
 def exchanged(chip: Ints, weight: Floats, room: int) -> Ints:

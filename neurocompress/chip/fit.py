@@ -14,7 +14,7 @@ from ..network import connections as synapses
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Shape, parameters
-from .board import Board, Floats, board
+from .board import Board, board
 from .cut import Limits
 from .fixes import with_fixes
 from .layer_cores import core_list, own_cores
@@ -23,6 +23,7 @@ from .memory import ESTIMATES
 from .plan import Plan
 from .rules import Unchecked, Violation
 from .schema import FanInPolicy, Profile
+from .traffic import Floats
 
 #: Cores up to which the spikes between them are counted.
 MOST_COUNTED = 4096

@@ -15,8 +15,9 @@ from ..network.connections import Connection
 from .cut import Cutter, Incoming, Limits
 from .fan import Cut, Format, Ints
 from .memory import FORMULAS
-from .packing import packed
+from .packing import closer, in_order, packed
 from .schema import Profile
+from .traffic import traffic
 from .wiring import Wiring
 
 #: The formula of a chip that stores synapses in a way that is not public; nothing is held against it.
@@ -165,6 +166,8 @@ class _Leaving:
                 break
 
 
+#: Pieces up to which those that talk are put on one core.
+MOST_MOVED = 64
 #: What pieces on one core share of its limits.
 SHARED = ("compartments", "memory", "axons_in", "axons_out", "delay_slots")
 
@@ -187,7 +190,15 @@ def _numbered(
         amounts = np.concatenate([np.stack([w[name] for name in names], axis=1) for w in wide])
         kinds = np.repeat([cutters[x.name].delay_bits for x in layers], np.diff(ends))
         alone = np.concatenate([w["longest"] for w in wide]) > (caps.longest or np.inf)
-        at = packed(amounts, np.array([getattr(caps, name) for name in names], dtype=np.int64), kinds, alone)
+        room = np.array([getattr(caps, name) for name in names], dtype=np.int64)
+        at = packed(amounts, room, kinds, alone)
+        if at.max() + 1 < len(at) <= MOST_MOVED:
+            alone |= (amounts > room).any(axis=1)
+            may = (kinds[:, None] == kinds[None]) & ~alone[:, None] & ~alone[None]
+            each = np.split(np.arange(ends[-1]), ends[1:-1])
+            own = [replace(x, at=part) for x, part in zip(layers, each, strict=True)]
+            sent = traffic(own, len(at))
+            at = in_order(closer(at, amounts, room, may, sent + sent.T))
         together = np.bincount(at)[at] > 1
         layers = tuple(
             replace(x, memory=np.where(here, w["memory"], x.memory), longest=np.where(here, w["longest"], x.longest))

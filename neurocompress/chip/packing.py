@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fan import Ints
+from .traffic import Floats
 
 #: Pieces that are packed, the smallest; the others have a core each, which hardly ever costs one.
 MOST_PIECES = 512
 #: Pieces up to which the fewest cores are found exactly.
 EXACT = 12
+#: Moves of `closer` at most.
+MOVES = 200
 
 
 def packed(amounts: Ints, limits: Ints, kinds: Ints, alone: NDArray[np.bool_]) -> Ints:
@@ -29,10 +32,56 @@ def packed(amounts: Ints, limits: Ints, kinds: Ints, alone: NDArray[np.bool_]) -
     for kind in np.unique(kinds[small]):
         which = small[kinds[small] == kind]
         found[which] = 2 * n + n * int(kind) + _best(amounts[which], limits, shares[which])
-    _, first, number = np.unique(found, return_index=True, return_inverse=True)
+    return in_order(found)
+
+
+def in_order(at: Ints) -> Ints:
+    """The cores renumbered from 0 in the order of the first pieces on them."""
+    _, first, number = np.unique(at, return_index=True, return_inverse=True)
     order = np.empty(len(first), dtype=np.int64)
     order[np.argsort(first, kind="stable")] = np.arange(len(first))
     return order[number]
+
+
+def closer(at: Ints, amounts: Ints, limits: Ints, may: NDArray[np.bool_], weight: Floats) -> Ints:
+    """The same cores with pieces moved, or two of them swapped, as long as that keeps spikes on a core.
+
+    at: (pieces,) cores; amounts, limits: as in `packed`. may: (pieces, pieces) whether two may share a core. weight:
+    (pieces, pieces) spikes between two, symmetric. No core is emptied or made; what saves most goes first.
+    """
+    at, pieces = at.copy(), np.arange(len(at))
+    for _ in range(MOVES):
+        held = np.zeros((int(at.max()) + 1, amounts.shape[1]), dtype=np.int64)
+        np.add.at(held, at, amounts)
+        near = np.stack([weight[:, at == core].sum(axis=1) for core in range(len(held))], axis=1)  # (pieces, cores)
+        gain = near - near[pieces, at][:, None]
+        best = 1e-9
+        change: list[tuple[int, int]] = []
+        for a in np.flatnonzero((gain > 1e-9).any(axis=1)).tolist():
+            for core in np.flatnonzero(gain[a] > 1e-9).tolist():
+                there = pieces[at == core]
+                fits = bool((held[core] + amounts[a] <= limits).all()) and bool(may[a, there].all())
+                if fits and gain[a, core] > best and np.count_nonzero(at == at[a]) > 1:
+                    best, change = float(gain[a, core]), [(a, core)]
+                for b in there.tolist():
+                    saves = gain[a, core] + gain[b, at[a]] - 2 * weight[a, b]
+                    if saves > best and _swappable(a, b, at, held, amounts, limits, may):
+                        best, change = float(saves), [(a, core), (b, int(at[a]))]
+        if not change:
+            break
+        for piece, core in change:
+            at[piece] = core
+    return at
+
+
+def _swappable(
+    a: int, b: int, at: Ints, held: Ints, amounts: Ints, limits: Ints, may: NDArray[np.bool_]
+) -> bool:
+    first, second = at == at[a], at == at[b]
+    first[a] = second[b] = False
+    return bool((held[at[a]] - amounts[a] + amounts[b] <= limits).all()
+                and (held[at[b]] - amounts[b] + amounts[a] <= limits).all()
+                and may[a, second].all() and may[b, first].all())
 
 
 def _best(amounts: Ints, limits: Ints, shares: NDArray[np.float64]) -> Ints:
