@@ -261,7 +261,7 @@ def test_what_fits_is_placed_without_breaking_a_limit(
     plan, core = fit.plan, profile.core
     total_in, total_out = 0, 0
     for layer in plan.placement.layers:
-        assert int(layer.neurons.sum()) == int(np.prod(network.shapes[layer.name]))
+        assert int(layer.neurons.sum()) == int(np.prod(network.shapes[layer.population]))
         assert layer.neurons.min() >= 1
         if fit.fits:
             assert layer.compartments.max() <= (core.neurons.value or np.inf)

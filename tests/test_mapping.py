@@ -13,20 +13,23 @@ from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
 
 from neurocompress.chip.board import board, exchanged
+from neurocompress.chip.fan import Fan
+from neurocompress.chip.fan_kernel import KernelFan
 from neurocompress.chip.fit import Fit, check_fit
 from neurocompress.chip.mapping import Layer
 from neurocompress.chip.packing import closer, packed
 from neurocompress.chip.profile import Profile, load_profile
 from neurocompress.chip.traffic import traffic
-from neurocompress.network.connections import Connection, connections
+from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Node, Output
 
 
-def stored(c: Connection) -> np.ndarray:
-    """(targets, sources) 1 where a synapse is, zeros of a kernel that is stored included."""
-    if c.kernel is not None:
+def stored(fan: Fan) -> np.ndarray:
+    """(targets, sources) 1 where a synapse is; zeros of a kernel included where it is stored as one."""
+    c = fan.connection
+    if c.kernel is not None and isinstance(fan, KernelFan):
         return np.asarray(c.kernel.matrix(np.ones(np.asarray(c.weight).shape)).toarray()) != 0
     return np.asarray(c.matrix().toarray()) != 0
 
@@ -55,7 +58,7 @@ def recounted(fit: Fit, there: Profile) -> dict[str, np.ndarray]:
         for other in layers.values():
             shared += np.bincount(other.at, minlength=fit.cores) if other is not layer else 0
         for i in layer.incoming:
-            synapse = stored(i.connection)
+            synapse = stored(i.fan)
             for k in range(layer.cores):
                 here = synapse[piece == k]
                 heard = here.any(axis=0)
@@ -219,7 +222,7 @@ def test_spikes_between_cores_are_those_of_the_matrices(network: Network, seed: 
             if i.connection.source in layers:
                 source = layers[i.connection.source]
                 for k in range(layer.cores):
-                    for n in np.flatnonzero(stored(i.connection)[members(layer) == k].any(axis=0)):
+                    for n in np.flatnonzero(stored(i.fan)[members(layer) == k].any(axis=0)):
                         wanted[source.at[members(source)[n]], layer.at[k]] += rates[source.name][n]
     np.testing.assert_allclose(traffic(fit.plan.placement.layers, fit.cores, rates), wanted)
     found = board(fit.plan.placement, 4, rates)

@@ -188,7 +188,7 @@ def fan(connection: Connection, shared: bool = True) -> Fan:
     found = KernelFan(connection, kernel)
     thin = not shared and np.count_nonzero(found.weight) < DENSE * found.weight.size
     if thin and int(found.fan_out().sum()) <= MOST_SYNAPSES:
-        return MatrixFan(replace(connection, weight=connection.matrix(), kernel=None), grid_of(connection.target_shape))
+        return MatrixFan(connection, grid_of(connection.target_shape))
     return found
 
 

@@ -212,8 +212,8 @@ def fit_of(plan: Plan, rates: Mapping[str, Floats] | None = None) -> Fit:
         notes.append(cores)
     for population, stages in _stages(plan).items():
         if len(stages) > 1:
-            notes.append(f"'{population}' has more synapses to a neuron than one core takes: {len(stages) - 1} partial "
-                         "sums on cores of their own, gathered in the same step (assumed)")
+            notes.append(f"'{population}' is summed in {len(stages) - 1} parts on cores of their own, gathered in "
+                         "the same step (assumed)")
     for population, joined in plan.wiring.joined.items():
         notes.append(f"'{population}': {joined} neurons of the chip are joined for each of its neurons")
     for name, most in plan.fan_in.items():

@@ -4,7 +4,8 @@
     prune   the largest weights of each neuron stay (see `expected.limited`); compression chooses them by loss
     split   partial sums: extra populations of the same shape each sum a part of a neuron's synapses, and the neuron
             adds what they send. Every partial sum takes a neuron of a core and one axon and synapse of the core that
-            gathers, and the sum arrives in the same step. Assumed of Tianjic from Deng et al., IEEE JSSC 55(8):2228,
+            gathers, and the sum arrives in the same step. Where more sources than a core's axons are heard, sums are
+            split as well if that takes fewer cores. Assumed of Tianjic from Deng et al., IEEE JSSC 55(8):2228,
             2020 ("fan-in expansion" over several cores); no public text gives the width of what is sent
     join    ceil(fan-in / limit) neurons of the chip act as one (BrainScaleS-2: Pehle et al., Front. Neurosci.
             16:795876, 2022), each of them with an equal share of its synapses
@@ -21,8 +22,10 @@ import numpy as np
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Shape
-from .cut import MOST_SYNAPSES
-from .fan import Fan, Ints
+from .cut import MOST_SYNAPSES, Cutter, Incoming, Limits, grid_of
+from .fan import Fan, Format, Ints, sizes
+from .fan_matrix import MatrixFan
+from .memory import weight_and_index_bits
 from .schema import FanInPolicy, Profile
 
 
@@ -55,11 +58,11 @@ def wired(
         most = most_synapses(into) if limit else 0
         if limit and most > limit and policy == "join":
             joined[name] = math.ceil(most / limit)
-        if limit and most > limit and policy == "split" and (cuts := _parts(into, limit, profile)):
+        if limit and policy == "split" and (cuts := _parts(into, limit, profile)):
             for old, parts in zip(into, cuts, strict=True):
                 if parts == 1:
                     made.append(old)
-                for part, piece in enumerate(_split(old.connection, parts) if parts > 1 else ()):
+                for part, piece in enumerate(_split(old.connection, parts, limit) if parts > 1 else ()):
                     stage = f"{name}/{old.connection.name}/{part + 1}of{parts}"
                     populations[stage], stages[stage] = network.shapes[name], name
                     sums = replace(piece, target=stage)
@@ -83,7 +86,7 @@ def _parts(into: list[Fan], limit: int, profile: Profile) -> list[int] | None:
     each = [int(f.fan_in().max()) for f in into]
     if any(int(f.fan_in().sum()) > MOST_SYNAPSES for f in into):
         return None
-    parts = [_fewest_cores(f, n, limit, profile) if n > limit else 1 for f, n in zip(into, each, strict=True)]
+    parts = [_fewest_cores(f, n, limit, profile) for f, n in zip(into, each, strict=True)]
     # what goes straight in takes its synapses, what is split one for each of its parts
     taken = [n if p == 1 else p for n, p in zip(each, parts, strict=True)]
     for k in sorted(range(len(each)), key=lambda k: -each[k]):
@@ -92,17 +95,39 @@ def _parts(into: list[Fan], limit: int, profile: Profile) -> list[int] | None:
     return parts if sum(taken) <= limit else None
 
 
-def _fewest_cores(fan: Fan, most: int, limit: int, profile: Profile) -> int:
-    """The number of parts of a connection that takes fewest cores, roughly: more parts of a convolution have fewer
-    source channels each, and a core that takes few channels takes more places of the image."""
-    least = math.ceil(most / limit)
-    kernel, core = fan.connection.kernel, profile.core
+def _fewest_cores(found: Fan, most: int, limit: int, profile: Profile) -> int:
+    """The number of parts of a connection, 1 for none, that takes fewest cores by neurons and axons alone."""
+    core, c = profile.core, found.connection
     axons, neurons = core.axons_in.value if core.axons_in else None, core.neurons.value
-    if kernel is None or kernel.groups > 1 or not axons or not neurons:
+    least = max(1, math.ceil(most / limit))
+    if not axons or not neurons:
         return least
-    channels = int(np.asarray(fan.connection.weight).shape[1])
-    out, *places = kernel.output_shape
-    spans = np.asarray(fan.connection.weight).shape[2:]
+    heard = int(np.count_nonzero(found.fan_out()))
+    if least == 1 and heard <= axons:
+        return 1
+    tried = {least, math.ceil(heard / axons)} | ({_tiled(c, least, axons, neurons)} if c.kernel is not None else set())
+
+    def cores(parts: int) -> int:
+        if parts == 1:
+            return _cores(found, profile)
+        gather = math.ceil(c.n_targets * max(parts / axons, 1 / neurons))
+        return gather + sum(_cores(MatrixFan(p, grid_of(p.target_shape)), profile) for p in _split(c, parts, limit))
+
+    return min(sorted(p for p in tried if least <= p <= limit), key=cores, default=least)
+
+
+def _cores(found: Fan, profile: Profile) -> int:
+    c, limits = found.connection, replace(Limits.of(profile), memory=None, longest=None, axons_out=None)
+    cutter = Cutter(c.target_shape, (Incoming(found, Format(weight_and_index_bits, 1)),), 1, 0, 0, limits)
+    return int(sizes(cutter.best(None)).size)
+
+
+def _tiled(c: Connection, least: int, axons: int, neurons: int) -> int:
+    """Parts of a convolution, roughly: more of them have fewer source channels each, and a core that takes few
+    channels takes more places of the image."""
+    kernel, weight = c.kernel, np.asarray(c.weight)
+    assert kernel is not None
+    channels, (out, *places), spans = weight.shape[1], kernel.output_shape, weight.shape[2:]
 
     def cores(parts: int) -> float:
         each, best = math.ceil(channels / parts), math.inf
@@ -113,13 +138,14 @@ def _fewest_cores(fan: Fan, most: int, limit: int, profile: Profile) -> int:
                 break
             held = out * math.prod(min(tile, m) for m in places)
             best = min(best, math.prod(math.ceil(m / tile) for m in places) * math.ceil(held / neurons))
-        return parts * best + fan.connection.n_targets * parts / axons
+        return parts * best + c.n_targets * parts / axons
 
-    return min(range(least, max(least, min(channels, limit)) + 1), key=cores)
+    return min(range(least, max(least, channels) + 1), key=cores)
 
 
-def _split(c: Connection, parts: int) -> list[Connection]:
-    """The connection in `parts` of nearly equal numbers of synapses for each neuron, sources in order."""
+def _split(c: Connection, parts: int, limit: int) -> list[Connection]:
+    """The connection in parts of at most `limit` synapses for each neuron, sources in order: by channels of an image
+    where that keeps the limit, so that neighbours share their sources; else of equal numbers of synapses."""
     from scipy import sparse
 
     csr = c.matrix()
@@ -127,8 +153,10 @@ def _split(c: Connection, parts: int) -> list[Connection]:
     csr.sort_indices()
     per_row = np.diff(csr.indptr).astype(np.int64)
     row = np.repeat(np.arange(csr.shape[0]), per_row)
-    rank: Ints = np.arange(csr.nnz) - np.repeat(csr.indptr[:-1].astype(np.int64), per_row)
-    part = rank * parts // np.maximum(per_row[row], 1)
+    part: Ints = csr.indices.astype(np.int64) * c.source_shape[0] // c.n_sources * parts // c.source_shape[0]
+    if np.bincount(row * parts + part, minlength=1).max() > limit:
+        rank = np.arange(csr.nnz) - np.repeat(csr.indptr[:-1].astype(np.int64), per_row)
+        part = rank * parts // np.maximum(per_row[row], 1)
     found = []
     for k in range(parts):
         inside = part == k
