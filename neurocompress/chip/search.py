@@ -51,17 +51,17 @@ class Losses:
         pruning, rounding, sizes = [], [], []
         for c in trained.values():
             values = c.weight if isinstance(c.weight, np.ndarray) else c.weight.data
-            square = np.square(values.ravel(), dtype=np.float64)
-            total = float(square.sum()) or 1.0
-            pruning.append(_tails(square) / total)
-            end = math.sqrt(float(square.max(initial=0.0)))
-            rounding.append([square.size * (end / max(1, (1 << (b - 1)) - 1)) ** 2 / 12 / total for b in widths])
-            sizes.append(square.size)
+            magnitude = np.abs(values).ravel()
+            total = float(np.square(magnitude, dtype=np.float64).sum()) or 1.0
+            pruning.append(_tails(magnitude) / total)
+            end = float(magnitude.max(initial=0.0))
+            rounding.append([magnitude.size * (end / max(1, (1 << (b - 1)) - 1)) ** 2 / 12 / total for b in widths])
+            sizes.append(magnitude.size)
         table = np.asarray(rounding).reshape(len(sizes), len(widths))
         return Losses(
             tuple((name,) for name in trained), np.asarray(sizes, dtype=np.float64),
             np.asarray(pruning).reshape(len(sizes), len(SHARES)), {b: table[:, k] for k, b in enumerate(widths)},
-            dict.fromkeys(trained, SHARES), "layers whose weights are lost")
+            dict.fromkeys(trained, SHARES), f"of {len(sizes)} (the share of its squared weights that each layer loses)")
 
     def levels(self, bits: int, price: float, least: Levels) -> Levels:
         """(groups,) index into SHARES of least loss plus price x weights that stay, none below `least`."""
@@ -99,11 +99,12 @@ class Losses:
         return {n: 1.0 - float(self.kept[n][k]) for group, k in zip(self.layers, levels, strict=True) for n in group}
 
 
-def _tails(square: Floats) -> Floats:
-    """Sum of the smallest squares when each of SHARES of them stays."""
-    drop = square.size - np.maximum(1, np.rint(SHARES * square.size)).astype(np.int64)
-    ordered = np.sort(square)
-    return np.asarray(np.concatenate([[0.0], np.cumsum(ordered)])[np.maximum(drop, 0)])
+def _tails(magnitude: np.ndarray) -> Floats:
+    """Sum of the smallest squares when each of SHARES of them stays; slice by slice, for large layers."""
+    drop = magnitude.size - np.maximum(1, np.rint(SHARES * magnitude.size)).astype(np.int64)
+    ordered, ends = np.sort(magnitude), np.maximum.accumulate(np.maximum(drop, 0))
+    slices = [ordered[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    return np.cumsum([float(np.square(part, dtype=np.float64).sum()) for part in slices])
 
 
 @dataclass(frozen=True, eq=False)
