@@ -268,6 +268,18 @@ def test_cores_that_talk_are_put_on_one_chip() -> None:
     assert np.bincount(chip).tolist() == [4, 4]
 
 
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("split", "Split its sums over 2 cores"), ("join", "Join 2 neurons of the chip to one"),
+    ("refuse", "Prune to 8 synapses a neuron (--fan-in-policy prune)"),
+])
+def test_what_a_chip_can_do_about_fan_in_is_the_fix(name: str, sentence: str) -> None:
+    network = dense(12, 5, 2)
+    (violation,) = check_fit(network, chip(name), policy="refuse").violations
+    assert violation.code == "NC207"
+    assert violation.fix.startswith(sentence)
+    assert check_fit(network, chip(name), **{"policy": "refuse", **violation.apply}).fits  # type: ignore[arg-type]
+
+
 def test_connections_of_a_network_are_placed_without_its_matrices(shared: Path) -> None:
     from neurocompress.frontends.nir import read
 

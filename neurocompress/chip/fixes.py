@@ -57,9 +57,15 @@ class Fixes:
         return replace(violation, fix=_hopeless(violation))
 
     def _fan_in(self, violation: Violation) -> Violation | None:
-        """Pruning to the chip's limit, which compression does by loss."""
+        """What the chip itself can do, or pruning to its limit, which compression does by loss."""
         if "fan_in" not in RULES[violation.code].relief:
             return None
+        own = self.plan.profile.core.fan_in_policy
+        if own is not None and own.value in ("split", "join") and self._passes(violation, {"policy": own.value}):
+            parts = math.ceil(violation.needed / violation.available)
+            text = (f"Split its sums over {parts} cores" if own.value == "split" else
+                    f"Join {parts} neurons of the chip to one")
+            return replace(violation, fix=f"{text} (--fan-in-policy {own.value})", apply={"policy": own.value})
         change: dict[str, Mapping[str, Any]] = {"fan_in": {}}
         for population in {x.population for x in self.plan.layers_of(violation.layer)}:
             change["fan_in"] = {**change["fan_in"], **self.plan.prunable(population)}

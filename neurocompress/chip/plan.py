@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Plan:
     fixed: Mapping[str, Cut] = field(default_factory=dict)
     _counted: Counted = field(default_factory=dict)  # shared by the plans made from this one
     _pruners: dict[tuple[int, int | None], Pruner] = field(default_factory=dict)
-    _wired: dict[tuple[int, ...], Wiring] = field(default_factory=dict)
+    _wired: dict[tuple[Any, ...], Wiring] = field(default_factory=dict)
 
     @cached_property
     def fans(self) -> tuple[Fan, ...]:
@@ -62,7 +63,7 @@ class Plan:
     @cached_property
     def wiring(self) -> Wiring:
         """The network as the chip's fan-in policy has it."""
-        key = tuple(map(id, self.fans))
+        key = (self.policy, *map(id, self.fans))
         if key not in self._wired:
             kept = tuple(f.connection for f in self.fans)
             delays = extra_delays(self.network.populations, kept, self.network.input)
