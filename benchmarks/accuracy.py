@@ -41,6 +41,7 @@ GRIDS: dict[str, dict[str, Any]] = {"": {"levels": "twos-complement"}, "ternary"
 def points() -> list[dict[str, Any]]:
     """Recipes of the table, by their flags."""
     found: list[dict[str, Any]] = [{"method": m, "sparsity": s} for s in SPARSITIES[::-1] for m in PRUNING]
+    found += [{"method": "sbc", "sparsity": s, "distill": 0} for s in SPARSITIES[::-1]]
     found += [{"method": m, "bits": b, "grid": GRIDS[""]} for b in BITS[::-1] for m in QUANTIZATION]
     return found + [{"method": m, "bits": 2, "grid": GRIDS["ternary"]} for m in QUANTIZATION]
 
@@ -55,7 +56,12 @@ def measure(network: Network, test: SpikeData) -> tuple[float, float]:
 
 def key_of(flags: dict[str, Any], seed: int, samples: int) -> str:
     what = f"{flags['bits']} bit {flags['grid']['levels']}" if "bits" in flags else f"{flags['sparsity']:g}"
-    return f"{flags['method']}, {what}, seed {seed}, {samples} samples"
+    return f"{method_of(flags)}, {what}, seed {seed}, {samples} samples"
+
+
+def method_of(flags: dict[str, Any]) -> str:
+    """The method's name; sbc without the epochs in which weights learn the original's outputs is "one shot"."""
+    return "one shot" if "distill" in flags else str(flags["method"])
 
 
 def run(benchmark: Benchmark, seeds: int, samples: int, wanted: list[dict[str, Any]]) -> None:
@@ -94,9 +100,10 @@ def table(name: str) -> str:
     base = found["float"]
     lines = [f"### {name}: float {base['accuracy']:.2f} % of {base['test']} test samples, "
              f"{base['sops'] / 1e3:.0f} k SOPs a sample", "",
-             "| | magnitude / RTN | exact-OBS / GPTQ | sbc-paper | sbc | SOPs of sbc |", "|---|---|---|---|---|---|"]
+             "| | magnitude / RTN | exact-OBS / GPTQ | sbc-paper | sbc, one shot | sbc | SOPs of sbc |",
+             "|---" * 7 + "|"]
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    columns = {"magnitude": 0, "rtn": 0, "exact-obs": 1, "gptq": 1, "sbc-paper": 2, "sbc": 3}
+    columns = {"magnitude": 0, "rtn": 0, "exact-obs": 1, "gptq": 1, "sbc-paper": 2, "one shot": 3, "sbc": 4}
     for entry in found.values():
         if "method" not in entry or entry["samples"] != 200:
             continue
@@ -105,22 +112,23 @@ def table(name: str) -> str:
             row = "ternary" if ternary else f"{entry['bits']} bit"
         else:
             row = f"{100 * entry['sparsity']:g} % zeros"
-        rows.setdefault(row, {}).setdefault(str(columns[entry["method"]]), []).append(entry)
+        rows.setdefault(row, {}).setdefault(str(columns[method_of(entry)]), []).append(entry)
     for row, cells in sorted(rows.items(), key=lambda r: ("zeros" not in r[0], r[0] == "ternary", _number(r[0]))):
-        shown = [_cell(cells.get(str(k), [])) for k in range(4)]
-        sops = [e["sops"] for e in cells.get("3", [])]
+        shown = [_cell(cells.get(str(k), [])) for k in range(5)]
+        sops = [e["sops"] for e in cells.get("4", [])]
         lines.append(f"| {row} | {' | '.join(shown)} | {np.mean(sops) / 1e3:.0f} k |" if sops else
                      f"| {row} | {' | '.join(shown)} | |")
     return "\n".join(lines)
 
 
 def ablation(name: str) -> str:
-    """Markdown: accuracy at 97 % zeros by number of calibration samples."""
+    """Markdown: accuracy at 97 % zeros by number of calibration samples, in one shot."""
     found = json.loads((RESULTS / f"{name}.json").read_text())
-    lines = [f"### {name}: calibration samples, 97 % zeros", "", "| samples | sbc-paper | sbc |", "|---|---|---|"]
+    lines = [f"### {name}: calibration samples, 97 % zeros", "",
+             "| samples | sbc-paper | sbc, one shot |", "|---|---|---|"]
     for size in SIZES:
-        cells = [[e for e in found.values() if e.get("method") == m and e["samples"] == size
-                  and e.get("sparsity") == 0.97] for m in ("sbc-paper", "sbc")]
+        cells = [[e for e in found.values() if e.get("sparsity") == 0.97 and method_of(e) == m and e["samples"] == size]
+                 for m in ("sbc-paper", "one shot")]
         if all(cells):
             lines.append(f"| {size} | {' | '.join(map(_cell, cells))} |")
     return "\n".join(lines)
@@ -152,9 +160,10 @@ def main() -> None:
             print(ablation(name) if options.ablation else table(name), end="\n\n")
         elif options.ablation:
             for size in SIZES:
-                run(NETWORKS[name], 3, size, [{"method": m, "sparsity": 0.97} for m in ("sbc-paper", "sbc")])
+                run(NETWORKS[name], 3, size, [p for p in points() if p.get("sparsity") == 0.97
+                                              and method_of(p) in ("sbc-paper", "one shot")])
         else:
-            wanted = [p for p in points() if not options.methods or p["method"] in options.methods]
+            wanted = [p for p in points() if not options.methods or method_of(p) in options.methods]
             run(NETWORKS[name], options.seeds, options.samples, wanted)
 
 

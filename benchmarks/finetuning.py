@@ -69,7 +69,7 @@ def main() -> None:
         for method in METHODS:
             # plain rounding goes by its own name
             named = "rtn" if method == "magnitude" and "sparsity" not in point else method
-            found = compress_network(network, calibration.spikes, Recipe(method=named, **point))
+            found = compress_network(network, calibration.spikes, Recipe(method=named, distill=0, **point))
             constraints = {name: Constraint.of(layer) for name, layer in found.layers.items()}
 
             def tuned(spikes, labels, teacher, start=found.network, constraints=constraints) -> str:  # type: ignore[no-untyped-def]
