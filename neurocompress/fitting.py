@@ -17,7 +17,7 @@ from .chip.plan import Plan
 from .chip.profile import Profile
 from .chip.rule import Violation
 from .chip.schema import FanInPolicy
-from .chip.search import SHARES, Found, Losses, as_it_is, mildest, mildest_of_weights, prunes, widths_of
+from .chip.search import SHARES, Found, Losses, as_it_is, chips_for, mildest, mildest_of_weights, prunes, widths_of
 from .compression.curves import loss_curves, rounding_loss
 from .compression.module import modules
 from .compression.recipe import LayerRecipe, Recipe
@@ -29,8 +29,8 @@ from .pipeline import Compressed, compress_for, on_chip, statistics_for, weight_
 
 #: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.
 ROUNDS = 12
-#: By how much a weight's price rises when the real weights do not fit.
-DEARER = 1.3
+#: By how much more weights are counted when the real ones do not fit.
+MARGIN, MOST_MARGIN = 0.1, 4.0
 #: Shares of all weights that may stay, mildest first, for the smallest network within a loss of accuracy.
 LADDER = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.064, 0.045, 0.032, 0.022)
 
@@ -107,16 +107,19 @@ def compress_to_fit(
         raise unfit(board.profile, found)
     if found.loss:
         found = mildest(search.plan, search.losses, search.widths)
+    margin = 0.0
     for _ in range(ROUNDS):
-        if not found.fits:
-            raise unfit(board.profile, found)
         made = search.compressed(found.bits, found.sparsity)
         fit = board.fit(made)
         if fit.fits:
             return Fitted(made, fit, _cost(found, made))
-        start = max(found.price * DEARER, search.losses.prices(max(search.widths))[0])
-        found = mildest(search.plan, search.losses, search.widths, start)
-    raise unfit(board.profile, replace(found, walls=fit.violations))
+        before = found
+        while found.fits and (found.bits, found.sparsity) == (before.bits, before.sparsity) and margin < MOST_MARGIN:
+            margin += MARGIN * (1.0 + margin)
+            found = mildest(search.plan, search.losses, search.widths, margin)
+        if not found.fits or margin >= MOST_MARGIN:
+            break
+    raise unfit(board.profile, replace(found, walls=fit.violations, chips=(None, chips_for(fit.plan))))
 
 
 def compress_within(

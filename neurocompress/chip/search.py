@@ -110,7 +110,7 @@ def _tails(magnitude: np.ndarray) -> Floats:
 @dataclass(frozen=True, eq=False)
 class Found:
     """plan: fits, or where nothing does the hardest compression. bits: of all layers. sparsity: by layer. loss: the
-    estimate, in `unit`. walls: what stops it, worst first, empty when it fits. price: of a weight, to go on from.
+    estimate, in `unit`. walls: what stops it, worst first, empty when it fits. price: that a weight had.
     chips: that would do where nothing fits, without compression and with the hardest; None when no number would."""
 
     plan: Plan
@@ -138,12 +138,12 @@ class Found:
         }
 
 
-def mildest(plan: Plan, losses: Losses, widths: list[int], start: float = 0.0) -> Found:
+def mildest(plan: Plan, losses: Losses, widths: list[int], margin: float = 0.0) -> Found:
     """The choice of least loss that fits, among `widths` for all layers and SHARES for each.
 
-    start: the least price of a weight, above that of a choice that turned out too mild.
+    margin: so much more of a pruned layer's weights is counted than shall stay: real ones can take more.
     """
-    search = _Search(plan, losses, start)
+    search = _Search(plan, losses, margin)
     hardest = search.choice(min(widths), 0.0, search.everything)
     if not hardest.fits:
         chips = chips_for(plan), chips_for(hardest.plan)
@@ -166,15 +166,15 @@ def as_it_is(plan: Plan) -> Found:
 
 
 class _Search:
-    def __init__(self, plan: Plan, losses: Losses, start: float):
-        self.plan, self.losses, self.start, self.tried = plan, losses, start, 0
+    def __init__(self, plan: Plan, losses: Losses, margin: float):
+        self.plan, self.losses, self.margin, self.tried = plan, losses, margin, 0
         self.nothing = np.zeros(len(losses.layers), dtype=np.int64)
         self.everything = np.full(len(losses.layers), len(SHARES) - 1)
         self.group_of = {n: k for k, group in enumerate(losses.layers) for n in group}
 
     def at(self, bits: int) -> Found:
         """The mildest choice with these bits, or one that does not fit."""
-        prices = self._prices(bits)
+        prices = [0.0, *np.geomspace(*self.losses.prices(bits), PRICES)]
         least, stride = self.nothing.copy(), self.nothing.copy()
         while True:  # what breaks a rule of its own layer is pruned there, in steps that grow
             found = self.choice(bits, prices[0], least)
@@ -224,18 +224,14 @@ class _Search:
             levels[k] = high
         return found
 
-    def _prices(self, bits: int) -> Floats:
-        """Prices of a weight, from the one to begin with to where every group sheds all it can."""
-        found = np.geomspace(*self.losses.prices(bits), PRICES)
-        return np.concatenate([[self.start], found[found > self.start]])
-
     def choice(self, bits: int, price: float, least: Levels) -> Found:
         return self.taken(bits, price, self.losses.levels(bits, float(price), least))
 
     def taken(self, bits: int, price: float, levels: Levels) -> Found:
         sparsity = self.losses.sparsity(levels)
         self.tried += 1
-        plan = self.plan.changed(bits=dict.fromkeys(self.plan.bits, bits), sparsity=sparsity)
+        counted = {n: max(0.0, 1.0 - (1.0 - s) * (1.0 + self.margin)) for n, s in sparsity.items()}
+        plan = self.plan.changed(bits=dict.fromkeys(self.plan.bits, bits), sparsity=counted)
         return Found(plan, bits, sparsity, self.losses.loss(bits, levels), self.losses.unit, violations(plan),
                      float(price))
 
