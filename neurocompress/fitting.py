@@ -18,9 +18,9 @@ from .chip.profile import Profile
 from .chip.rule import Violation
 from .chip.schema import FanInPolicy
 from .chip.search import SHARES, Found, Losses, as_it_is, chips_for, mildest, mildest_of_weights, prunes, widths_of
-from .compression.curves import loss_curves, rounding_loss
+from .compression.curves import loss_curves, rounding_loss, whole_loss
 from .compression.module import modules
-from .compression.recipe import LayerRecipe, Recipe
+from .compression.recipe import LayerRecipe, Recipe, recipe_of
 from .compression.walk import MEMORY, Progress, Statistics
 from .errors import Problem, Unfit
 from .network.graph import Network
@@ -175,7 +175,10 @@ class _Fitting:
     @property
     def losses(self) -> Losses:
         if self._losses is None:
-            self._losses = losses_of_data(self.statistics, self.recipe, self.widths, self.progress)
+            channels = self.board.profile.weights.scale.value == "per-channel"
+            grid = {"levels": "symmetric", "scale": "per-channel" if channels else "per-layer"}
+            recipe = recipe_of(self.recipe, grid=grid)
+            self._losses = losses_of_data(self.statistics, recipe, self.widths, self.progress)
         return self._losses
 
     def compressed(self, bits: int, sparsity: Mapping[str, float]) -> Compressed:
@@ -187,8 +190,8 @@ class _Fitting:
 
 
 def losses_of_data(statistics: Statistics, recipe: Recipe, widths: list[int], progress: Progress | None) -> Losses:
-    """What pruning and rounding cost on calibration data: squared errors of the potential in thresholds, mean over the
-    neurons of each layer, summed over the layers."""
+    """What pruning and rounding cost on calibration data: squared errors of the potential, of each layer as a share of
+    the square of its potential. Shares, because neurons that integrate for long have large potentials and errors."""
     every = modules(statistics.network, row_gains(statistics.network))
     pruning, rounding, kept = [], [], {}
     for place, module in enumerate(every):
@@ -198,16 +201,17 @@ def losses_of_data(statistics: Statistics, recipe: Recipe, widths: list[int], pr
         assert calibration is not None
         hessian = module.of_hessian(calibration.hessians[module.group])
         curve = loss_curves(module, hessian, recipe, MEMORY)
-        share = curve.keep[::-1] / curve.keep[0]
-        pruning.append(np.interp(np.log(SHARES), np.log(share), curve.loss[::-1]))
-        rounding.append([rounding_loss(module, hessian, recipe, bits) for bits in widths])
+        share, whole = curve.keep[::-1] / curve.keep[0], whole_loss(module, hessian) or 1.0
+        pruning.append(np.interp(np.log(SHARES), np.log(share), curve.loss[::-1]) / whole)
+        rounding.append([rounding_loss(module, hessian, recipe, bits) / whole for bits in widths])
         for name, points in curve.layers.items():
             kept[name] = np.interp(SHARES, share, points[::-1] / points[0])
     table = np.asarray(rounding).reshape(len(every), len(widths))
     return Losses(
         tuple(m.layers for m in every), np.array([m.weight.numel() for m in every], dtype=np.float64),
         _beyond(np.asarray(pruning).reshape(len(every), len(SHARES))),
-        {b: table[:, k] for k, b in enumerate(widths)}, kept, "squared thresholds of potential")
+        {b: table[:, k] for k, b in enumerate(widths)}, kept,
+        f"of {len(every)} (the share of its squared potential that each layer loses)")
 
 
 def _beyond(pruning: np.ndarray) -> np.ndarray:

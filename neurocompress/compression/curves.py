@@ -74,13 +74,21 @@ def rounding_loss(module: Module, hessian: torch.Tensor, recipe: Recipe, bits: i
     """What GPTQ to so many bits costs the dense module, in the unit of `Curve.loss`."""
     scheme = recipe.scheme(bits)
     quantized = torch.empty_like(module.weight)
+    whole = float(module.weight.abs().max())
     for rows, h in zip(module.rows, hessian, strict=True):
         part = module.weight[rows].numpy()
         largest = np.abs(part).max(axis=1, keepdims=True)
+        if recipe.grid.scale != "per-channel":
+            largest = np.full_like(largest, whole)
         grid = scheme.grid(scheme.steps(np.where(largest > 0, largest, 1.0)))
         m = gptq(part, h, grid, None, inverse_factor(damped(h, recipe.damping)[0]))
         quantized[rows] = torch.from_numpy(grid.value(m))
     return _loss(module, quantized, hessian)
+
+
+def whole_loss(module: Module, hessian: torch.Tensor) -> float:
+    """What the module would lose without any weight, in the unit of `Curve.loss`."""
+    return _loss(module, torch.zeros_like(module.weight), hessian)
 
 
 def _loss(module: Module, weight: torch.Tensor, hessian: torch.Tensor) -> float:
