@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from .compressing import compress as compress
     from .deployment import deploy as deploy
     from .verbs import check as check
+    from .verbs import check_compressed as check_compressed
     from .verbs import compare as compare
     from .verbs import load as load
     from .verbs import simulate as simulate
 
-__all__ = ["check", "compare", "compress", "deploy", "load", "simulate"]
+__all__ = ["check", "check_compressed", "compare", "compress", "deploy", "load", "simulate"]
 
 _HOMES = {"compress": "compressing", "deploy": "deployment",
-          **dict.fromkeys(("check", "compare", "load", "simulate"), "verbs")}
+          **dict.fromkeys(("check", "check_compressed", "compare", "load", "simulate"), "verbs")}
 
 
 def __getattr__(name: str) -> Any:
