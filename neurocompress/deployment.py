@@ -12,6 +12,7 @@ import numpy as np
 from . import bundle
 from .backends import backend
 from .chip import integer_file
+from .chip.features import features
 from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
@@ -21,7 +22,7 @@ from .errors import Problem, Refused, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .frontends import nir as nir_file
 from .network.graph import Network
-from .pipeline import Compressed, features, learned
+from .pipeline import Compressed, learned
 from .plain import to_json
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
@@ -86,6 +87,7 @@ def deploy(
                      file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
 
     board = Board(profile, bits, chips, fan_in_policy)
+    within: Accuracy | None = None
     if max_drop is not None:
         assert given is not None
         split, chose = _chosen(given, split)
@@ -97,8 +99,9 @@ def deploy(
     else:
         made = compress_to_policy(network, board, calibration, recipe, progress=tell)
         found = Fitted(made, board.fit(made), ())
-    compressed = learned(found.compressed, calibration, tell) if not split.synthetic else found.compressed
-    compressed = replace(compressed, notes=(*found.said, *compressed.notes))
+    if not split.synthetic:
+        found = _learned(found, board, calibration, within, tell)
+    compressed = replace(found.compressed, notes=(*found.said, *found.compressed.notes))
     integer = compressed.integer_network(input_bits)
     _refuse_unwritable(profile, integer)
 
@@ -201,6 +204,18 @@ def _data(
     count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
     chosen = drawn(given.samples, count, seed)
     return given, given.spikes[chosen], Split(given.name, count, False, tuple(int(k) for k in chosen))
+
+
+def _learned(
+    found: Fitted, board: Board, calibration: np.ndarray, within: Accuracy | None, tell: Progress
+) -> Fitted:
+    """The network after it learned, unless that made it break a limit, or less accurate where accuracy chose it."""
+    made = learned(found.compressed, calibration, tell)
+    if made is found.compressed:
+        return found
+    fit = board.fit(made)
+    worse = within is not None and within(made) < within(found.compressed)
+    return found if worse or (found.fit.fits and not fit.fits) else replace(found, compressed=made, fit=fit)
 
 
 def _chosen(given: SpikeData, split: Split) -> tuple[Split, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
 
-from neurocompress import fitting
+from neurocompress import deployment, fitting
 from neurocompress.chip.fit import check_fit, plan_of
 from neurocompress.chip.profile import Profile
 from neurocompress.chip.rule import Violation
@@ -147,6 +148,14 @@ def test_the_search_goes_on_when_real_weights_do_not_fit(tmp_path: Path, monkeyp
     assert found.fit.fits
     assert len(kept) == 3
     assert kept[0] > kept[1] > kept[2]
+
+
+def test_what_learning_breaks_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(tmp_path)
+    monkeypatch.setattr(deployment, "learned", lambda made, spikes, tell: replace(made, network=made.original))
+    made = deploy(MODEL, tmp_path / "small.yaml", data=DATA, fit=True, method="magnitude")
+    assert made.fit.fits
+    assert made.compressed.network is not made.compressed.original
 
 
 def test_what_can_not_fit_is_refused_with_wall_and_chips(tmp_path: Path) -> None:
