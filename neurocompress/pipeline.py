@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from .chip.analog import on_circuits
-from .chip.build import Features, build
+from .chip.build import build
 from .chip.drive import gains, step_of
+from .chip.features import Features, features, with_conventions
 from .chip.formats import ChipArithmetic
 from .chip.integer import Arithmetic
 from .chip.profile import Profile
@@ -92,11 +93,6 @@ def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
     return WeightFormat(
         chosen, (1 << chosen) - 1 if beside else Grid.levels(chosen), magnitude, weights.mixed_sign_bits.value or 0,
         low, high, scale, "beside" if beside else "mixed")
-
-
-def features(profile: Profile) -> Features:
-    graded, delay, resets = (getattr(profile.neurons, n).value for n in ("graded_spikes", "delay_max", "reset"))
-    return Features(graded or 0, delay, tuple(resets or ("zero", "subtract")))
 
 
 def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
@@ -215,20 +211,10 @@ def expressible(
     network: Network, chip: Features, arithmetic: ChipArithmetic, title: str
 ) -> tuple[Network, tuple[str, ...]]:
     """The network with conventions and neurons that the chip has, and a sentence for each change."""
-    rule, said = network.conventions, []
-    if rule.spikes_per_step == "many" and not chip.graded_bits:
-        rule = replace(rule, spikes_per_step="one")
-        said.append(f"{title} sends at most one spike per neuron and step: neurons that sent several in a step "
-                    "now send one, and the rest in later steps where they reset by subtraction; data of finer time "
-                    "steps loses less")
-    if rule.reset not in chip.resets:
-        (there,) = chip.resets
-        rule = replace(rule, reset=there, two_phase_reset=False)
-        said.append(f"{title} has no reset of kind '{network.conventions.reset}': its neurons reset to {there}, and "
-                    "what was above the threshold is lost")
-    network = replace(network, conventions=replace(rule, weights="float"))  # its weights are on the chip's grid now
+    network, said = with_conventions(network, chip, title)
+    network = replace(network, conventions=replace(network.conventions, weights="float"))  # they are on the grid now
     if not isinstance(arithmetic, Analog):
-        return network, tuple(said)
+        return network, said
     network, more = on_circuits(network, arithmetic)
     return network, (*said, *more)
 

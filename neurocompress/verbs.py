@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import bundle
+from .chip.features import features, with_conventions
 from .chip.fit import Fit, check_fit, fit_of, plan_of
-from .chip.profile import load_profile
+from .chip.profile import Profile, load_profile
 from .chip.search import Found, mildest_of_weights, prunes
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
@@ -52,8 +53,19 @@ def check(
     chips: instead of the profile's number. fan_in_policy: instead of the profile's, what becomes of neurons with too
     many synapses: "refuse", "prune", "split" or "join". preset, dt, reset: as `load`.
     """
-    network = load(model, preset=preset, dt=dt, reset=reset)
-    return check_fit(network, load_profile(target), bits, sparsity, chips=chips, policy=fan_in_policy)
+    network, profile, said = _for_chip(model, target, preset, dt, reset)
+    found = check_fit(network, profile, bits, sparsity, chips=chips, policy=fan_in_policy)
+    return replace(found, notes=(*said, *found.notes))
+
+
+def _for_chip(
+    model: str | Path, target: str | Path, preset: str | None, dt: float | None, reset: str | None
+) -> tuple[Network, Profile, tuple[str, ...]]:
+    """The network with the conventions that `deploy` gives it on the chip, and a sentence for each that it changes."""
+    profile = load_profile(target)
+    network, said = with_conventions(
+        load(model, preset=preset, dt=dt, reset=reset), features(profile), profile.title)
+    return network, profile, said
 
 
 def check_compressed(
@@ -67,10 +79,11 @@ def check_compressed(
     compressed network; where nothing fits, that of the network as it is. preset, dt, reset: as `load`. Raises
     `Refused`.
     """
-    network = load(model, preset=preset, dt=dt, reset=reset)
-    plan = plan_of(network, load_profile(target), bits, chips=chips, policy=fan_in_policy)
+    network, profile, said = _for_chip(model, target, preset, dt, reset)
+    plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
-    return fit_of(found.plan if found.fits else plan), found
+    fit = fit_of(found.plan if found.fits else plan)
+    return replace(fit, notes=(*said, *fit.notes)), found
 
 
 @dataclass(frozen=True, eq=False)

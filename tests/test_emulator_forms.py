@@ -18,6 +18,7 @@ from real_reference import simulate as interpret_reals
 from neurocompress.chip import integer_file
 from neurocompress.chip.build import build
 from neurocompress.chip.drive import gains, step_of
+from neurocompress.chip.features import features
 from neurocompress.chip.profile import load_profile
 from neurocompress.chip.real import RealNetwork
 from neurocompress.chip.units import Units
@@ -29,7 +30,7 @@ from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
-from neurocompress.pipeline import compress_for, features, weight_format
+from neurocompress.pipeline import compress_for, weight_format
 from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import Problem, Refused
 from ..network.connections import Connection, Weight, connections
-from ..network.conventions import Reset
 from ..network.graph import Network
 from ..network.nodes import WEIGHTED, Neuron
 from .build_integer import integer_population
 from .build_real import real_population
 from .drive import gains, step_of
+from .features import Features
 from .formats import ChipArithmetic
 from .integer import Arithmetic, IntegerNetwork, Population, Synapses
 from .real import Analog, OnChip, RealNetwork, RealPopulation
 from .units import Units, WeightFormat
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a chip's neurons can do, from its profile. graded_bits: 0 for plain spikes only. delay_max: None when it is
-    unknown, and then any delay is taken. resets: those it has."""
-
-    graded_bits: int
-    delay_max: int | None
-    resets: tuple[Reset, ...]
 
 
 def build(

@@ -236,7 +236,7 @@ def _limits(out: Console, found: Fit) -> None:
     if found.violations:
         out.print()
     notes(out, "Unchecked limits", (f"{u.code} {u.resource}: {u.reason}" for u in found.unchecked))
-    notes(out, "Figures of this chip", found.notes)
+    notes(out, "Notes", found.notes)
 
 
 def inspection(found: dict[str, Any], model: Path) -> None:

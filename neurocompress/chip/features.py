@@ -1,0 +1,44 @@
+"""What a chip's neurons can do, and a network with the conventions that they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..network.conventions import Reset
+from ..network.graph import Network
+from .schema import Profile
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a chip's neurons can do, from its profile. graded_bits: 0 for plain spikes only. delay_max: None when it is
+    unknown, and then any delay is taken. resets: those it has."""
+
+    graded_bits: int
+    delay_max: int | None
+    resets: tuple[Reset, ...]
+
+
+def features(profile: Profile) -> Features:
+    graded, delay, resets = (getattr(profile.neurons, n).value for n in ("graded_spikes", "delay_max", "reset"))
+    return Features(graded or 0, delay, tuple(resets or ("zero", "subtract")))
+
+
+def with_conventions(network: Network, chip: Features, title: str) -> tuple[Network, tuple[str, ...]]:
+    """The network with spikes per step and a reset that the chip has, and a sentence for each change.
+
+    `deploy` runs it so and measures what that costs; nothing else of the network changes.
+    """
+    rule, said = network.conventions, []
+    if rule.spikes_per_step == "many" and not chip.graded_bits:
+        rule = replace(rule, spikes_per_step="one")
+        said.append(f"{title} sends at most one spike per neuron and step: neurons that sent several in a step "
+                    "now send one, and the rest in later steps where they reset by subtraction; data of finer time "
+                    "steps loses less")
+    if rule.reset not in chip.resets:
+        (there,) = chip.resets
+        rule = replace(rule, reset=there, two_phase_reset=False)
+        said.append(f"{title} has no reset of kind '{network.conventions.reset}': its neurons "
+                    + ("reset to zero, and what was above the threshold is lost" if there == "zero" else
+                       "subtract their threshold, and keep what was above it"))
+    return replace(network, conventions=rule), tuple(said)
