@@ -19,7 +19,8 @@ Floats = NDArray[np.float64]
 def traffic(layers: Sequence[Layer], cores: int, rates: Mapping[str, Floats] | None = None) -> Floats:
     """(cores, cores) spikes per step from core to core, one for each piece that listens to a neuron.
 
-    rates: spikes per step of each neuron, (neurons,) by population; every neuron spikes in every step without.
+    rates: spikes per step of each neuron, (neurons,) by population; every neuron spikes in every step without, and
+    partial sums are sent in every step.
     """
     found = np.zeros((cores, cores))
     by_name = {layer.name: layer for layer in layers}
@@ -28,7 +29,8 @@ def traffic(layers: Sequence[Layer], cores: int, rates: Mapping[str, Floats] | N
             source = by_name.get(i.connection.source)
             if source is None:
                 continue
-            rate = np.ones(int(source.neurons.sum())) if rates is None else rates[source.population]
+            known = (rates or {}).get(source.name)
+            rate = np.ones(int(source.neurons.sum())) if known is None else known
             where = _pieces_of(source)
             for piece, heard in enumerate(i.fan.touched(layer.cut)):
                 sums = np.bincount(where[heard], weights=rate[heard], minlength=source.cores)
