@@ -60,6 +60,8 @@ SPARSITY = option("--sparsity", type=float, metavar="S", help="Share of weights 
 CHIPS = option("--chips", type=int, metavar="N", help="Chips of the board; the profile's number without it.")
 FAN_IN_POLICY = option("--fan-in-policy", type=click.Choice(["refuse", "prune", "split", "join"]),
                        help="What becomes of neurons with too many synapses; the profile's without it.")
+DISTILL = option("--distill", type=int, metavar="EPOCHS",
+                 help="Epochs in which what was pruned learns the original's outputs, without labels; 0 for none.")
 PRESET = option("--preset", metavar="P", help="Platform whose reading of the file to take, e.g. snntorch, sinabs.")
 DT = option("--dt", type=float, metavar="X", help="Seconds per time step.")
 RESET = option("--reset", type=click.Choice(["zero", "subtract"]), help="What a spike does to the membrane.")
@@ -79,6 +81,7 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @option("--max-drop", type=float, metavar="P", help="Find the smallest network within P points of float accuracy.")
 @CHIPS
 @FAN_IN_POLICY
+@DISTILL
 @PRESET
 @DT
 @RESET
@@ -114,7 +117,7 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 @option("--budget", metavar="SIZE", help="Bytes for all weights, e.g. 120KiB, instead of bits and sparsity.")
 @option("--fan-in", type=int, metavar="K", help="At most K inputs of each neuron.")
 @option("--samples", type=int, metavar="N", help="Calibrate on N samples drawn from the data; all without it.")
-@option("--distill", type=int, metavar="EPOCHS", help="Learn the original's outputs without labels; 0 does not.")
+@DISTILL
 @option("--finetune", type=int, metavar="EPOCHS", help="Train after compression; zeros and grid are kept.")
 @PRESET
 @DT

@@ -61,8 +61,8 @@ def deploy(
     model: str | Path, target: str | Path, *, data: str | Path | SpikeData | None = None,
     out: str | Path | None = None, method: str = "sbc", bits: int | None = None, sparsity: float = 0.0,
     fit: bool = False, max_drop: float | None = None, chips: int | None = None,
-    fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, seed: int = 0, progress: Progress | None = None,
+    fan_in_policy: FanInPolicy | None = None, distill: int | None = None, preset: str | None = None,
+    dt: float | None = None, reset: str | None = None, seed: int = 0, progress: Progress | None = None,
 ) -> Deployment:
     """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
 
@@ -70,12 +70,13 @@ def deploy(
     with labels or without; without data the calibration is synthetic and no accuracy is reported. out: the bundle.
     fit: find the mildest compression that fits. max_drop: find the smallest network that loses at most so many points
     of accuracy; half of the samples that do not calibrate choose it, and the others are held out. chips,
-    fan_in_policy: as `check`.
+    fan_in_policy: as `check`. distill: epochs in which a pruned network learns the original's outputs, the method's
+    where it is None.
     Raises `Refused` with every problem of the input, `Unfit` where a search finds nothing; nothing is written then.
     """
     tell = progress or (lambda stage, done, total: None)
     profile = load_profile(target)
-    recipe = recipe_of(method=method, sparsity=sparsity)
+    recipe = recipe_of(method=method, sparsity=sparsity, distill=distill)
     _refuse_bad(seed, sparsity, fit, max_drop, data)
     if out is not None:
         bundle.writable(Path(out))
@@ -125,8 +126,8 @@ def deploy(
         runs=runs, changes=changes, overflow=overflow, virtual=virtual, labels=None if given is None else given.labels,
         calibration=split, options={
             "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "fit": fit,
-            "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "preset": preset, "dt": dt,
-            "reset": reset, "seed": seed})
+            "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "distill": distill,
+            "preset": preset, "dt": dt, "reset": reset, "seed": seed})
     folder = None
     if out is not None:
         folder = Path(out)

@@ -191,20 +191,34 @@ def test_deploy_without_data_says_so_and_gives_no_accuracy(tmp_path: Path, run: 
 
 def test_deploy_takes_every_option_and_reports_it(few: Path, tmp_path: Path, run: Run) -> None:
     seen = run("deploy", DIGITS, "--target", "loihi2", "--data", few, "--out", tmp_path / "b", "--method", "rtn",
-               "--bits", 6, "--sparsity", 0.5, "--chips", 2, "--fan-in-policy", "refuse", "--preset", "norse", "--dt",
-               0.001, "--reset", "subtract", "--seed", 7, "--json")
+               "--bits", 6, "--sparsity", 0.5, "--chips", 2, "--fan-in-policy", "refuse", "--distill", 0, "--preset", "norse",
+               "--dt", 0.001, "--reset", "subtract", "--seed", 7, "--json")
     assert seen.status == 0, seen.err
     found = seen.json
     assert (found["schema"], found["verb"], found["report_schema"]) == (
         "neurocompress/1", "deploy", "neurocompress.report/1")
     assert found["options"] == {"method": "rtn", "bits": 6, "sparsity": 0.5, "fit": False, "max_drop": None, "chips": 2,
-                                "fan_in_policy": "refuse", "preset": "norse", "dt": 0.001, "reset": "subtract",
-                                "seed": 7}
+                                "fan_in_policy": "refuse", "distill": 0, "preset": "norse", "dt": 0.001,
+                                "reset": "subtract", "seed": 7}
     assert found["fit"]["chips"] == 2
     assert found["conventions"]["reset"] == "subtract"
     assert all(layer["bits"] == 6 for layer in found["layers"])
     zeros = sum(layer["sparsity"] * layer["parameters"] for layer in found["layers"])
     assert zeros >= 0.49 * sum(layer["parameters"] for layer in found["layers"])
+
+
+def test_a_pruned_deployment_learns_its_originals_outputs_and_keeps_its_zeros(tmp_path: Path, run: Run) -> None:
+    made = {}
+    for name, flags in (("learned", ("--distill", 5)), ("not", ("--distill", 0))):
+        seen = run("deploy", DIGITS, "--target", "loihi2", "--data", CALIBRATION, "--sparsity", 0.9, *flags,
+                   "--out", tmp_path / name, "--json")
+        assert seen.status == 0, seen.err
+        assert any("learning the original's outputs" in n for n in seen.json["assumptions"]) == (name == "learned")
+        made[name] = neurocompress.load(tmp_path / name)
+    for layer in ("fc1", "fc2"):
+        before, after = (made[name].nodes[layer].weight for name in ("not", "learned"))
+        assert np.any(before != after)
+        assert np.all(after[before == 0] == 0)
 
 
 def test_deploy_without_out_names_the_bundle_after_model_and_target(
