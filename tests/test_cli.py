@@ -191,8 +191,8 @@ def test_deploy_without_data_says_so_and_gives_no_accuracy(tmp_path: Path, run: 
 
 def test_deploy_takes_every_option_and_reports_it(few: Path, tmp_path: Path, run: Run) -> None:
     seen = run("deploy", DIGITS, "--target", "loihi2", "--data", few, "--out", tmp_path / "b", "--method", "rtn",
-               "--bits", 6, "--sparsity", 0.5, "--chips", 2, "--fan-in-policy", "refuse", "--distill", 0, "--preset", "norse",
-               "--dt", 0.001, "--reset", "subtract", "--seed", 7, "--json")
+               "--bits", 6, "--sparsity", 0.5, "--chips", 2, "--fan-in-policy", "refuse", "--distill", 0,
+               "--preset", "norse", "--dt", 0.001, "--reset", "subtract", "--seed", 7, "--json")
     assert seen.status == 0, seen.err
     found = seen.json
     assert (found["schema"], found["verb"], found["report_schema"]) == (
