@@ -113,7 +113,8 @@ def _fewest_cores(found: Fan, most: int, limit: int, profile: Profile) -> int:
         gather = math.ceil(c.n_targets * max(parts / axons, 1 / neurons))
         return gather + sum(_cores(MatrixFan(p, grid_of(p.target_shape)), profile) for p in _split(c, parts, limit))
 
-    return min(sorted(p for p in tried if least <= p <= limit), key=cores, default=least)
+    choices = sorted(p for p in tried if least <= p <= limit)
+    return min(choices, key=cores) if len(choices) > 1 else next(iter(choices), least)
 
 
 def _cores(found: Fan, profile: Profile) -> int:
