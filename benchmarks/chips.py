@@ -82,21 +82,26 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     lines = [f"| network | float | {' | '.join(targets)} |", "|---" * (2 + len(targets)) + "|"]
     for name in CASES:
         cells = {t: found[f"{name}@{t}"] for t in targets if f"{name}@{t}" in found}
-        base = next((c["accuracy"]["float"] for c in cells.values() if "accuracy" in c), None)
+        base = next((_both(c, "float") for c in cells.values() if "accuracy" in c), "")
         if cells:
             shown = [_cell(cells[t]) if t in cells else "" for t in targets]
-            lines.append(f"| {name} | {'' if base is None else f'{base:.2f}'} | {' | '.join(shown)} |")
+            lines.append(f"| {name} | {base} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
 def _cell(entry: dict[str, Any]) -> str:
     if "refused" in entry:
         return "does not fit"
-    text = f"{entry['accuracy']['emulated']:.2f}"
+    text = _both(entry, "emulated")
     if entry["virtual"] is not None:
-        text += f" (virtual {entry['virtual'][0]:.2f} / {entry['virtual'][1]:.2f})"
-    return f"{text}; {entry['cores']} cores, {entry['bits']} bit" + (
-        f", {entry['zeros']:.0%} zeros" if entry["zeros"] > 0.05 else "")
+        text += f", virtual chips {entry['virtual'][0]:.1f}, worst {entry['virtual'][1]:.1f}"
+    return f"{text}; {entry['cores']} core{'s' if entry['cores'] != 1 else ''}, {entry['bits']} bit"
+
+
+def _both(entry: dict[str, Any], network: str) -> str:
+    """Percent of all samples, and of those held out."""
+    held = entry["held_out"]
+    return f"{entry['accuracy'][network]:.2f}" + (f" ({held[network]:.2f})" if held else "")
 
 
 def main() -> None:
