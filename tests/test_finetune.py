@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from drawn_networks import looped
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import sem
 
-from neurocompress.compression.finetune import Constraint, finetune
+from neurocompress.compression.finetune import Constraint, finetune, surely_lower
 from neurocompress.compression.goal import Goal, summed
 from neurocompress.compression.recipe import GridRecipe, Recipe
 from neurocompress.data import load_spikes
@@ -260,3 +262,12 @@ def test_what_compression_returns_is_met_by_its_own_constraint(levels):
         assert levels != "even" or not np.any(m % 2)
     free = compress_network(network, data.spikes[:64], Recipe(method="sbc", sparsity=0.8))
     assert Constraint.of(free.layers["fc1"]).grid is None
+
+
+@given(before=arrays(np.float64, 12, elements=st.floats(0, 10)), fell=arrays(np.float64, 12, elements=st.floats(-1, 2)))
+def test_a_gain_within_a_standard_error_is_none(before, fell):
+    after = before - fell
+    fell = before - after  # as rounded
+    gain, error = fell.mean(), sem(fell)
+    assume(abs(gain - error) > 1e-9)
+    assert surely_lower(after, before) == (gain > error)

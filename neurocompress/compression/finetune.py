@@ -89,7 +89,8 @@ def finetune(
     needed without labels, and with labels both losses count. learning_rate: Adam's, as a share of each layer's
     largest weight; it falls to 0 along a cosine; a network that lost most of its accuracy wants more, up to 0.05.
     progress is called with the number of samples trained on so far, of epochs * samples * 0.9: a tenth is held out
-    and chooses the epoch. When none is better there than the start, the start is returned. A note of the network
+    and chooses the epoch. When none is better there than the start (without labels: surely better), the start is
+    returned. A note of the network
     returned says what was found.
     Memory: one batch of signals of all time steps, in parts of simulation.float.BLOCK_BYTES for the largest layer.
     Raises `Refused` with every problem of the arguments.
@@ -105,11 +106,12 @@ def finetune(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(rest) // batch))
     part = part_of(network, spikes.shape[1])
 
-    def held_loss(candidate: Network) -> float:
-        return float(goal.loss(torch.from_numpy(summed(candidate, spikes[held], device)).to(device), held)) / len(held)
+    def held_losses(candidate: Network) -> Array:
+        out = torch.from_numpy(summed(candidate, spikes[held], device)).to(device)
+        return np.array([float(goal.loss(out[k : k + 1], held[k : k + 1])) for k in range(len(held))])
 
-    best, chosen, start = network, 0, held_loss(network)
-    lowest = start
+    best, chosen, before = network, 0, held_losses(network)
+    lowest = start = float(before.mean())
     for epoch in range(1, epochs + 1):
         shuffled = np.random.default_rng([seed, epoch]).permutation(rest)
         for first in range(0, len(shuffled), batch):
@@ -130,17 +132,28 @@ def finetune(
             if progress:
                 progress((epoch - 1) * len(rest) + min(first + batch, len(rest)))
         now = with_layers(network, layers)
-        loss_now = held_loss(now)
-        if loss_now < lowest:
-            best, chosen, lowest = now, epoch, loss_now
+        after = held_losses(now)
+        if after.mean() < lowest and (labels is not None or surely_lower(after, before)):
+            best, chosen, lowest = now, epoch, float(after.mean())
     what = "fine-tuning" if labels is not None else "learning the original's outputs"
     if chosen == 0:
-        note = (f"{what} changed nothing: none of {epochs} epochs had a lower loss than the start "
+        lower = "a lower" if labels is not None else "a surely lower"
+        note = (f"{what} changed nothing: none of {epochs} epochs had {lower} loss than the start "
                 f"({start:.4g}) on {n_held} held-out samples")
     else:
         note = (f"{what} on {len(rest)} samples, epoch {chosen} of {epochs}: "
                 f"loss on {n_held} held-out samples {start:.4g} -> {lowest:.4g}")
     return replace(best, notes=(*best.notes, note))
+
+
+def surely_lower(after: Array, before: Array) -> bool:
+    """Whether the mean loss fell by more than a standard error of the paired differences, (samples,) each.
+
+    A smaller gain on a few held-out samples is chance, and outputs that only seem nearer to a teacher's cost accuracy
+    (the one-standard-error rule; Breiman et al. 1984, section 3.4.3).
+    """
+    fell = before - after
+    return len(fell) < 2 or float(fell.mean()) > float(fell.std(ddof=1)) / np.sqrt(len(fell))
 
 
 def outputs(network: Network, learning: Learning, spikes: np.ndarray, device: str = "cpu") -> Tensor:
