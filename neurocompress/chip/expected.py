@@ -24,13 +24,9 @@ class Pruner:
         self._values = (weight if isinstance(weight, np.ndarray) else weight.data).ravel()
 
     @cached_property
-    def _magnitude(self) -> np.ndarray:
-        return np.asarray(np.abs(self._values))
-
-    @cached_property
     def _shuffled(self) -> np.ndarray:
         """The magnitudes in any order: every search for a level partitions them further."""
-        return self._magnitude.copy()
+        return np.asarray(np.abs(self._values))
 
     @cached_property
     def _signs(self) -> NDArray[np.int8]:
@@ -43,9 +39,10 @@ class Pruner:
             return self.connection
         self._shuffled.partition(drop - 1)
         level = self._shuffled[drop - 1]
-        keep = self._magnitude > level
+        keep = self._values > level
+        keep |= self._values < -level
         if level > 0 and (missing := keep.size - drop - int(np.count_nonzero(keep))):
-            keep[np.flatnonzero(self._magnitude == level)[-missing:]] = True
+            keep[np.flatnonzero((self._values == level) | (self._values == -level))[-missing:]] = True
         weight, signs = self.connection.weight, keep.view(np.int8) * self._signs
         if isinstance(weight, np.ndarray):
             return replace(self.connection, weight=signs.reshape(weight.shape))
