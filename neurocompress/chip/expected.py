@@ -28,10 +28,6 @@ class Pruner:
         """The magnitudes in any order: every search for a level partitions them further."""
         return np.asarray(np.abs(self._values))
 
-    @cached_property
-    def _signs(self) -> NDArray[np.int8]:
-        return 1 - 2 * (self._values < 0).view(np.int8)
-
     def to(self, sparsity: float) -> Connection:
         """The connection with round(sparsity * weights) of its weights zero."""
         drop = round(sparsity * self._values.size) if self.connection.trained else 0
@@ -39,11 +35,12 @@ class Pruner:
             return self.connection
         self._shuffled.partition(drop - 1)
         level = self._shuffled[drop - 1]
-        keep = self._values > level
-        keep |= self._values < -level
-        if level > 0 and (missing := keep.size - drop - int(np.count_nonzero(keep))):
-            keep[np.flatnonzero((self._values == level) | (self._values == -level))[-missing:]] = True
-        weight, signs = self.connection.weight, keep.view(np.int8) * self._signs
+        signs: NDArray[np.int8] = (self._values > level).view(np.int8)
+        signs -= (self._values < -level).view(np.int8)
+        if level > 0 and (missing := signs.size - drop - int(np.count_nonzero(signs))):
+            last = np.flatnonzero((self._values == level) | (self._values == -level))[-missing:]
+            signs[last] = np.sign(self._values[last])
+        weight = self.connection.weight
         if isinstance(weight, np.ndarray):
             return replace(self.connection, weight=signs.reshape(weight.shape))
         from scipy import sparse
