@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .grid import Grid
 from .network.canonical import canonical
 from .network.graph import Network
 from .network.nodes import WEIGHTED, Array, Flatten
+
+if TYPE_CHECKING:
+    from .compression.finetune import Constraint
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,14 +177,28 @@ def finetuned(
     progress: Progress | None = None,
 ) -> Result:
     """The result trained for some epochs with its zeros and grids kept (see compression.finetune)."""
-    from .compression.finetune import Constraint, finetune
+    from .compression.finetune import Constraint
 
-    tell, total = progress or (lambda stage, done, total: None), int(epochs * len(spikes) * 0.9)
     constraints = {name: Constraint.of(layer) for name, layer in result.layers.items()}
-    network = finetune(result.network, constraints, spikes, labels, teacher=result.original, epochs=epochs, seed=seed,
-                       progress=lambda done: tell("fine-tuning", done, total))
-    said = network.notes[len(result.network.notes):]
-    return replace(result, network=network, layers=trained(result.layers, network), notes=(*result.notes, *said))
+    network, layers, said = tuned(result.network, result.layers, constraints, spikes, labels, result.original, epochs,
+                                  seed, progress, "fine-tuning")
+    return replace(result, network=network, layers=layers, notes=(*result.notes, *said))
+
+
+def tuned(
+    network: Network, layers: Mapping[str, CompressedLayer], constraints: Mapping[str, Constraint], spikes: np.ndarray,
+    labels: np.ndarray | None, teacher: Network, epochs: int, seed: int, progress: Progress | None, stage: str,
+) -> tuple[Network, dict[str, CompressedLayer], tuple[str, ...]]:
+    """The network and its layers after some epochs (see compression.finetune), and what is to be said of them.
+
+    stage: what progress is told.
+    """
+    from .compression.finetune import HELD_OUT, finetune
+
+    tell, total = progress or (lambda stage, done, total: None), int(epochs * len(spikes) * (1 - HELD_OUT))
+    found = finetune(network, constraints, spikes, labels, teacher=teacher, epochs=epochs, seed=seed,
+                     progress=lambda done: tell(stage, done, total))
+    return found, trained(layers, found), found.notes[len(network.notes):]
 
 
 def trained(layers: Mapping[str, CompressedLayer], network: Network) -> dict[str, CompressedLayer]:

@@ -32,7 +32,7 @@ from .network.connections import Connection, connections
 from .network.discrete import threshold_of
 from .network.graph import Network
 from .network.nodes import Array
-from .oneshot import DISTILL_SAMPLES, row_gains, trained
+from .oneshot import DISTILL_SAMPLES, row_gains, tuned
 from .simulation.float import Peak
 
 #: Largest potential in thresholds that is expected where no data says.
@@ -197,14 +197,12 @@ def learned(made: Compressed, spikes: np.ndarray, progress: Progress | None = No
     epochs = made.recipe.distilled
     if not epochs or len(spikes) < DISTILL_SAMPLES:
         return made
-    from .compression.finetune import Constraint, finetune
+    from .compression.finetune import Constraint
 
-    tell = progress or (lambda stage, done, total: None)
     constraints = {name: replace(Constraint.of(layer), mask=layer.weight != 0) for name, layer in made.layers.items()}
-    network = finetune(made.network, constraints, spikes, teacher=made.original, epochs=epochs,
-                       progress=lambda done: tell("learning", done, int(epochs * len(spikes) * 0.9)))
-    return replace(made, network=network, layers=trained(made.layers, network),
-                   notes=(*made.notes, *network.notes[len(made.network.notes):]))
+    network, layers, said = tuned(made.network, made.layers, constraints, spikes, None, made.original, epochs, 0,
+                                  progress, "learning")
+    return replace(made, network=network, layers=layers, notes=(*made.notes, *said))
 
 
 def expressible(
