@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from neurocompress.chip.expected import Pruner, limited
+from neurocompress.chip.expected import BLOCK, EVERY, Pruner, limited
 from neurocompress.network.connections import Connection
 
 WEIGHTS = st.lists(st.integers(-4, 4), min_size=1, max_size=40)
@@ -37,6 +37,25 @@ def test_the_smallest_go_and_of_equal_ones_the_first(values: list[int], shares: 
         found = pruner.to(share).weight
         got = found.ravel() if isinstance(found, np.ndarray) else found.data
         assert np.sign(got).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("order", ["drawn", "sorted", "sample is off", "few values"])
+def test_many_weights_are_pruned_as_sorting_does(order: str) -> None:
+    """More weights than are looked at together; a sample that says nothing about the others is no harm."""
+    values = np.random.default_rng(0).standard_normal(3 * BLOCK).astype(np.float32)
+    if order == "sorted":
+        values.sort()
+    elif order == "sample is off":
+        values[::EVERY] += 100
+    elif order == "few values":
+        values = np.rint(values)
+    pruner = Pruner(connection(values.tolist()))
+    for share in (0.999, 0.5, 0.75, 1e-5, 1.0):
+        drop = round(share * values.size)
+        wanted = np.zeros(values.size)
+        stay = np.argsort(np.abs(values), kind="stable")[drop:]
+        wanted[stay] = np.sign(values[stay])
+        assert np.array_equal(np.asarray(pruner.to(share).weight).ravel(), wanted)
 
 
 @settings(max_examples=200, deadline=None)

@@ -18,6 +18,8 @@ from .fan import Cut, Format, Ints, Load, pieces, sizes
 if TYPE_CHECKING:
     from scipy import sparse
 
+ROWS = 64  # of a matrix that are counted at once; a byte holds their number
+
 
 @dataclass(frozen=True, eq=False)
 class MatrixFan:
@@ -37,14 +39,6 @@ class MatrixFan:
         return isinstance(w, np.ndarray) and bool(np.count_nonzero(w) == w.size)
 
     @cached_property
-    def _before(self) -> NDArray[np.uint16]:
-        """(targets + 1, sources): synapses of each source in the targets before, modulo 2^16."""
-        found = np.zeros((self.weight.shape[0] + 1, self.weight.shape[1]), dtype=np.uint16)
-        for row, weights in enumerate(np.asarray(self.weight)):  # ten times faster than cumsum along this axis
-            np.add(found[row], weights != 0, out=found[row + 1])
-        return found
-
-    @cached_property
     def _csr(self) -> sparse.csr_array:
         from scipy import sparse  # slow to import, and most networks need none of it
 
@@ -52,8 +46,8 @@ class MatrixFan:
         found.eliminate_zeros()
         return found
 
-    def _counts(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, NDArray[np.integer]]]:
-        """(neurons, (sources,) synapses of each source) for each piece; small integers, not to be added up."""
+    def _counts(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
+        """(neurons, (sources,) synapses of each source) for each piece."""
         targets = np.arange(int(np.prod(self.grid))).reshape(self.grid)
         n_sources = self.weight.shape[1]
         for cell in islice(pieces(cut), 0, None, every):
@@ -67,10 +61,8 @@ class MatrixFan:
                 csr = self._csr
                 taken = csr.indices[csr.indptr[span.start] : csr.indptr[span.stop]] if together else csr[rows].indices
                 yield rows.size, np.bincount(taken, minlength=n_sources)
-            elif together and rows.size < 2**16:
-                yield rows.size, self._before[span.stop] - self._before[span.start]
             else:
-                yield rows.size, np.count_nonzero(self.weight[rows], axis=0)
+                yield rows.size, _per_column(self.weight[span] if together else self.weight[rows])
 
     def axons(self, cut: Cut) -> Ints:
         return np.full(1, self.weight.shape[1] if self._full else 0, dtype=np.int64)
@@ -135,7 +127,15 @@ class MatrixFan:
 
     def fan_out(self) -> Ints:
         """(sources,) synapses of each source."""
-        return next(self._counts(tuple((0, n) for n in self.grid)))[1].astype(np.int64)
+        return next(self._counts(tuple((0, n) for n in self.grid)))[1]
 
     def stored_weights(self) -> int:
         return int(self._csr.nnz if not isinstance(self.weight, np.ndarray) else np.count_nonzero(self.weight))
+
+
+def _per_column(weight: np.ndarray) -> Ints:
+    """(columns,) weights that are not zero: a few rows at a time, which stay in the cache, counted in bytes."""
+    found = np.zeros(weight.shape[1], dtype=np.int64)
+    for row in range(0, len(weight), ROWS):
+        found += (weight[row : row + ROWS] != 0).sum(axis=0, dtype=np.uint8)
+    return found
