@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -58,6 +59,7 @@ class Limits:
         )
 
 
+@cache
 def even(size: int, parts: int) -> tuple[int, ...]:
     """Boundaries of `parts` ranges of nearly equal size: (0, ..., size)."""
     return tuple(round(i * size / parts) for i in range(parts + 1))

@@ -62,7 +62,11 @@ class MatrixFan:
                 taken = csr.indices[csr.indptr[span.start] : csr.indptr[span.stop]] if together else csr[rows].indices
                 yield rows.size, np.bincount(taken, minlength=n_sources)
             else:
-                yield rows.size, _per_column(self.weight[span] if together else self.weight[rows])
+                yield rows.size, self._per_source(span if together else rows)
+
+    def _per_source(self, rows: slice | Ints) -> Ints:
+        """(sources,) synapses of each source in some rows of a dense matrix."""
+        return per_column(np.asarray(self.weight)[rows])
 
     def axons(self, cut: Cut) -> Ints:
         return np.full(1, self.weight.shape[1] if self._full else 0, dtype=np.int64)
@@ -133,7 +137,7 @@ class MatrixFan:
         return int(self._csr.nnz if not isinstance(self.weight, np.ndarray) else np.count_nonzero(self.weight))
 
 
-def _per_column(weight: np.ndarray) -> Ints:
+def per_column(weight: np.ndarray) -> Ints:
     """(columns,) weights that are not zero: a few rows at a time, which stay in the cache, counted in bytes."""
     found = np.zeros(weight.shape[1], dtype=np.int64)
     for row in range(0, len(weight), ROWS):

@@ -67,7 +67,7 @@ class Plan:
         if key not in self._wired:
             kept = tuple(f.connection for f in self.fans)
             delays = extra_delays(self.network.populations, kept, self.network.input)
-            self._wired[key] = wired(self.network, self.fans, delays, self.profile, self.policy, fan)
+            self._wired[key] = wired(self.network, self.fans, delays, self.profile, self.policy)
         return self._wired[key]
 
     @cached_property

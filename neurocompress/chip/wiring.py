@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +24,7 @@ from ..network.nodes import Shape
 from .cut import MOST_SYNAPSES, Cutter, Incoming, Limits, grid_of
 from .fan import Fan, Format, Ints, sizes
 from .fan_matrix import MatrixFan
+from .fan_parts import GatherFan, parts_of
 from .memory import weight_and_index_bits
 from .schema import FanInPolicy, Profile
 
@@ -44,9 +44,8 @@ class Wiring:
 
 def wired(
     network: Network, fans: tuple[Fan, ...], delays: dict[int, int], profile: Profile, policy: FanInPolicy,
-    count: Callable[[Connection], Fan],
 ) -> Wiring:
-    """fans: counters of the network's connections. count: makes the counter of a new one."""
+    """fans: counters of the network's connections."""
     limit = profile.core.fan_in.value if profile.core.fan_in else None
     populations: dict[str, Shape] = {}
     made: list[Fan] = []
@@ -62,12 +61,12 @@ def wired(
             for old, parts in zip(into, cuts, strict=True):
                 if parts == 1:
                     made.append(old)
-                for part, piece in enumerate(_split(old.connection, parts, limit) if parts > 1 else ()):
+                for part, found in enumerate(_split(old.connection, parts, limit) if parts > 1 else ()):
                     stage = f"{name}/{old.connection.name}/{part + 1}of{parts}"
                     populations[stage], stages[stage] = network.shapes[name], name
-                    sums = replace(piece, target=stage)
+                    sums = replace(found.connection, target=stage)
                     gathered = _gathering(old.connection, stage)
-                    made += [count(sums), count(gathered)]
+                    made += [replace(found, connection=sums), GatherFan(gathered, grid_of(gathered.target_shape))]
                     after |= {id(sums): delays[id(old.connection)], id(gathered): 0}
         else:
             made += into
@@ -107,14 +106,19 @@ def _fewest_cores(found: Fan, most: int, limit: int, profile: Profile) -> int:
         return 1
     tried = {least, math.ceil(heard / axons)} | ({_tiled(c, least, axons, neurons)} if c.kernel is not None else set())
 
-    def cores(parts: int) -> int:
-        if parts == 1:
-            return _cores(found, profile)
-        gather = math.ceil(c.n_targets * max(parts / axons, 1 / neurons))
-        return gather + sum(_cores(MatrixFan(p, grid_of(p.target_shape)), profile) for p in _split(c, parts, limit))
-
     choices = sorted(p for p in tried if least <= p <= limit)
-    return min(choices, key=cores) if len(choices) > 1 else next(iter(choices), least)
+    if len(choices) < 2:
+        return next(iter(choices), least)
+    best, fewest = math.inf, 0
+    for parts in reversed(choices):  # many parts are few cores, and the others are given up as soon as they are more
+        cores = math.ceil(c.n_targets * max(parts / axons, 1 / neurons)) if parts > 1 else 0
+        for part in _split(c, parts, limit) if parts > 1 else [found]:
+            cores += _cores(part, profile)
+            if cores > best:
+                break
+        else:
+            best, fewest = cores, parts
+    return fewest
 
 
 def _cores(found: Fan, profile: Profile) -> int:
@@ -144,9 +148,13 @@ def _tiled(c: Connection, least: int, axons: int, neurons: int) -> int:
     return min(range(least, max(least, channels) + 1), key=cores)
 
 
-def _split(c: Connection, parts: int, limit: int) -> list[Connection]:
-    """The connection in parts of at most `limit` synapses for each neuron, sources in order: by channels of an image
-    where that keeps the limit, so that neighbours share their sources; else of equal numbers of synapses."""
+def _split(c: Connection, parts: int, limit: int) -> list[MatrixFan]:
+    """Counters of the connection in parts of at most `limit` synapses for each neuron, sources in order: by channels
+    of an image where that keeps the limit, so that neighbours share their sources; else of equal numbers of synapses.
+    """
+    grid = grid_of(c.target_shape)
+    if c.kernel is None and isinstance(c.weight, np.ndarray):
+        return [*parts_of(replace(c, bias=None), grid, parts, limit)]
     from scipy import sparse
 
     csr = c.matrix()
@@ -163,7 +171,7 @@ def _split(c: Connection, parts: int, limit: int) -> list[Connection]:
         inside = part == k
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row[inside], minlength=csr.shape[0]))])
         weight = sparse.csr_array((csr.data[inside], csr.indices[inside], indptr), shape=csr.shape)
-        found.append(replace(c, weight=weight, kernel=None, bias=None))
+        found.append(MatrixFan(replace(c, weight=weight, kernel=None, bias=None), grid))
     return found
 
 
