@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.networks import NETWORKS, Benchmark
 from neurocompress import load
 from neurocompress.compression.recipe import recipe_of
+from neurocompress.compression.walk import Statistics
 from neurocompress.data import SpikeData
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
@@ -75,7 +76,7 @@ def run(benchmark: Benchmark, seeds: int, samples: int, wanted: list[dict[str, A
     for seed in range(seeds):
         chosen = np.random.default_rng(seed).choice(pool.samples, min(samples, pool.samples), replace=False)
         spikes = pool.spikes[np.sort(chosen)]
-        shared = {m: statistics_of(network, spikes, m) for m in (False, True)}
+        shared: dict[tuple[bool, bool], Statistics] = {}
         for flags in wanted:
             key = key_of(flags, seed, samples)
             if key in found or (seed and flags["method"] in WITHOUT_DATA):
@@ -84,7 +85,10 @@ def run(benchmark: Benchmark, seeds: int, samples: int, wanted: list[dict[str, A
             if flags["method"] in WITHOUT_DATA:
                 result = compress_network(network, None, recipe)
             else:
-                result = compress_network(network, spikes, recipe, statistics=shared[recipe.how.membrane])
+                kind = recipe.how.membrane, bool(recipe.distilled)
+                if kind not in shared:
+                    shared[kind] = statistics_of(network, spikes, recipe)
+                result = compress_network(network, spikes, recipe, statistics=shared[kind])
             seconds = perf_counter() - start
             accuracy, sops = measure(result.network, test)
             found[key] = {**flags, "seed": seed, "samples": samples, "accuracy": accuracy, "sops": sops,

@@ -12,6 +12,7 @@ import numpy as np
 from . import __version__
 from .chip.drive import gains, step_of
 from .compression.checkpoint import Checkpoint, key_of
+from .compression.judge import held_out
 from .compression.layer import CompressedLayer, weights_of
 from .compression.module import compressed_groups, population_of
 from .compression.recipe import Recipe
@@ -46,6 +47,8 @@ class Result:
 
 #: Fewest calibration samples from which a network learns its original's outputs: a tenth of them must judge.
 DISTILL_SAMPLES = 50
+#: Its learning rate: a network of few time steps loses more at 0.005 than 20 epochs bring back.
+DISTILL_RATE = 0.003
 
 #: Grid points to each side of a layer without bits.
 FINE = 2**40
@@ -87,15 +90,16 @@ def compress_network(
     """The network with the recipe's sparsity and bits.
 
     spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
-    memory: bytes for Hessians and, again, for the rows of the OBS ordering. statistics: of the same network and data,
-    of a `statistics_of` before, where several recipes are tried. checkpoint: folder for finished layers; it is removed
-    when all are. Raises `Refused`.
+    Where learning follows (`Recipe.distilled`), a tenth of the samples only judges it. memory: bytes for Hessians and,
+    again, for the rows of the OBS ordering. statistics: of the same network and data, of a `statistics_of` before,
+    where several recipes are tried. checkpoint: folder for finished layers; it is removed when all are.
+    Raises `Refused`.
     """
-    original, asked = compressible(network), recipe
+    original, asked, given = compressible(network), recipe, spikes
+    spikes = None if given is None else seen(given, recipe.distilled)
     per_row = row_gains(original)
-    if statistics is None and spikes is not None:
-        statistics = statistics_of(original, spikes, recipe.how.membrane, device=device, memory=memory,
-                                   progress=progress)
+    if statistics is None and given is not None:
+        statistics = statistics_of(original, given, recipe, device=device, memory=memory, progress=progress)
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, key_of(original, spikes, recipe.model_dump_json(), __version__))
@@ -106,11 +110,19 @@ def compress_network(
     walked = compress_layers(original, per_row, spikes, recipe, RecipeGrids(recipe),
                              statistics=statistics, device=device, memory=memory, checkpoint=kept, progress=progress)
     result = Result(original, walked.network, walked.layers, recipe, walked.notes)
-    if spikes is not None and asked.distilled and len(spikes) >= DISTILL_SAMPLES:
-        result = finetuned(result, spikes, None, asked.distilled, 0, progress)
+    if given is not None and spikes is not given:
+        result = finetuned(result, given, None, asked.distilled, 0, progress)
     if kept is not None:
         kept.remove()
     return result
+
+
+def seen(spikes: np.ndarray, epochs: int) -> np.ndarray:
+    """The samples to compress with where so many epochs of learning may follow: the others judge what was learned.
+
+    All of them where there are too few to learn from.
+    """
+    return spikes[~held_out(len(spikes))] if epochs and len(spikes) >= DISTILL_SAMPLES else spikes
 
 
 def compressible(network: Network) -> Network:
@@ -119,12 +131,14 @@ def compressible(network: Network) -> Network:
 
 
 def statistics_of(
-    network: Network, spikes: np.ndarray, membrane: bool, *, device: str = "cpu", memory: int = MEMORY,
+    network: Network, spikes: np.ndarray, recipe: Recipe, *, device: str = "cpu", memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Statistics:
-    """Statistics for several calls of `compress_network` with the same network and data. membrane: as the method's."""
+    """Statistics for several calls of `compress_network` with the same network and data, and recipes whose methods
+    filter alike (`Method.membrane`) and are all followed by learning, or none."""
     network = compressible(network)
-    return Statistics(network, spikes, compressed_groups(network), membrane, memory, device,
+    return Statistics(network, seen(spikes, recipe.distilled), compressed_groups(network), recipe.how.membrane, memory,
+                      device,
                       progress or (lambda stage, done, total: None))
 
 
@@ -193,11 +207,12 @@ def tuned(
 
     stage: what progress is told.
     """
-    from .compression.finetune import HELD_OUT, finetune
+    from .compression.finetune import finetune
 
-    tell, total = progress or (lambda stage, done, total: None), int(epochs * len(spikes) * (1 - HELD_OUT))
-    found = finetune(network, constraints, spikes, labels, teacher=teacher, epochs=epochs, seed=seed,
-                     progress=lambda done: tell(stage, done, total))
+    tell, total = progress or (lambda stage, done, total: None), epochs * int((~held_out(len(spikes))).sum())
+    rate = 0.005 if labels is not None else DISTILL_RATE
+    found = finetune(network, constraints, spikes, labels, teacher=teacher, epochs=epochs, learning_rate=rate,
+                     seed=seed, progress=lambda done: tell(stage, done, total))
     return found, trained(layers, found), found.notes[len(network.notes):]
 
 

@@ -21,13 +21,13 @@ from ..network.nodes import WEIGHTED, Array, Conv, Linear, Node
 from ..simulation.float import BLOCK_BYTES, Runner
 from ..simulation.learning import Learning
 from ..simulation.stored import as_stored
-from .goal import Goal, summed
+from .goal import Goal
+from .hidden import Hidden
+from .judge import Judge, held_out
 
 if TYPE_CHECKING:
     from .layer import CompressedLayer
 
-#: Share of the samples that is not trained on and chooses the epoch.
-HELD_OUT = 0.1
 #: Slope of the surrogate: how fast the gradient of a spike falls with the distance from the threshold.
 SLOPE = 5.0
 
@@ -86,44 +86,49 @@ def finetune(
 
     spikes: (samples, timesteps, *input shape). labels: int (samples,), the output with the most spikes (or the
     largest summed potential) is the class. teacher: the uncompressed network, whose summed outputs are to be met;
-    needed without labels, and with labels both losses count. learning_rate: Adam's, as a share of each layer's
-    largest weight; it falls to 0 along a cosine; a network that lost most of its accuracy wants more, up to 0.05.
-    progress is called with the number of samples trained on so far, of epochs * samples * 0.9: a tenth is held out
-    and chooses the epoch. When none is better there than the start (without labels: surely better), the start is
-    returned. A note of the network
-    returned says what was found.
+    needed without labels, when its hidden populations are to be met too (see `Hidden`). learning_rate: Adam's, as a
+    share of each layer's largest weight; it falls to 0 along a cosine; a network that lost most of its accuracy wants
+    more, up to 0.05. progress is called with the number of samples trained on so far, of epochs * those that are not
+    `held_out`: these choose the epoch, and the start is returned when none is better there (see `Judge`). They judge
+    fairly only if the network was not compressed with them either. A note of the network returned says what was found.
     Memory: one batch of signals of all time steps, in parts of simulation.float.BLOCK_BYTES for the largest layer.
     Raises `Refused` with every problem of the arguments.
     """
     check(network, constraints, spikes, labels, teacher, epochs, learning_rate, batch)
-    order = np.random.default_rng(seed).permutation(len(spikes))
-    n_held = max(1, round(HELD_OUT * len(spikes)))
-    held, rest = order[:n_held], order[n_held:]
+    held, rest = np.flatnonzero(held_out(len(spikes))), np.flatnonzero(~held_out(len(spikes)))
     goal = Goal.of(network, spikes, labels, teacher, device)
+    hidden = None if labels is not None or teacher is None else Hidden.of(network, teacher, spikes, device)
     layers = {name: Layer.of(network.nodes[name], c, device) for name, c in constraints.items()}
     parameters = [p for layer in layers.values() for p in layer.parameters]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(rest) // batch))
     part = part_of(network, spikes.shape[1])
+    kept = (network.output, *(hidden.decays if hidden else ()))
+
+    def losses(stored: Network, learning: Learning | None, members: np.ndarray) -> Tensor:
+        """Of each member, (1 or 2, samples): of the outputs, and of the hidden populations."""
+        runner = Runner(stored, kept, torch.float32, torch.device(device), learning=learning)
+        x = torch.from_numpy(np.ascontiguousarray(spikes[members].swapaxes(0, 1)))
+        signals = runner.run(x := x.to(device=device, dtype=torch.float32))
+        out = goal.loss(signals[network.output].sum(0), members)
+        return out[None] if hidden is None else torch.stack([out, hidden.loss(signals, x)])
 
     def held_losses(candidate: Network) -> Array:
-        out = torch.from_numpy(summed(candidate, spikes[held], device)).to(device)
-        return np.array([float(goal.loss(out[k : k + 1], held[k : k + 1])) for k in range(len(held))])
+        stored = as_stored(candidate)
+        return np.concatenate([losses(stored, None, held[k : k + part]).cpu().numpy()
+                               for k in range(0, len(held), part)], axis=1)
 
-    best, chosen, before = network, 0, held_losses(network)
-    lowest = start = float(before.mean())
+    best, judge = network, Judge(held_losses(network), labels is not None)
     for epoch in range(1, epochs + 1):
         shuffled = np.random.default_rng([seed, epoch]).permutation(rest)
         for first in range(0, len(shuffled), batch):
             members = shuffled[first : first + batch]
             optimizer.zero_grad()
-            now = with_layers(network, layers)
-            stored = as_stored(now)
+            stored = as_stored(with_layers(network, layers))
             for k in range(0, len(members), part):
-                some = members[k : k + part]
                 # built anew for every part: backward frees the graph that leads through it
                 learning = Learning({n: layer.forward(stored.nodes[n]) for n, layer in layers.items()}, surrogate)
-                loss = goal.loss(outputs(stored, learning, spikes[some], device).sum(0), some) / len(members)
+                loss = losses(stored, learning, members[k : k + part]).sum() / len(members)
                 loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
@@ -132,35 +137,9 @@ def finetune(
             if progress:
                 progress((epoch - 1) * len(rest) + min(first + batch, len(rest)))
         now = with_layers(network, layers)
-        after = held_losses(now)
-        if after.mean() < lowest and (labels is not None or surely_lower(after, before)):
-            best, chosen, lowest = now, epoch, float(after.mean())
-    what = "fine-tuning" if labels is not None else "learning the original's outputs"
-    if chosen == 0:
-        lower = "a lower" if labels is not None else "a surely lower"
-        note = (f"{what} changed nothing: none of {epochs} epochs had {lower} loss than the start "
-                f"({start:.4g}) on {n_held} held-out samples")
-    else:
-        note = (f"{what} on {len(rest)} samples, epoch {chosen} of {epochs}: "
-                f"loss on {n_held} held-out samples {start:.4g} -> {lowest:.4g}")
-    return replace(best, notes=(*best.notes, note))
-
-
-def surely_lower(after: Array, before: Array) -> bool:
-    """Whether the mean loss fell by more than a standard error of the paired differences, (samples,) each.
-
-    A smaller gain on a few held-out samples is chance, and outputs that only seem nearer to a teacher's cost accuracy
-    (the one-standard-error rule; Breiman et al. 1984, section 3.4.3).
-    """
-    fell = before - after
-    return len(fell) < 2 or float(fell.mean()) > float(fell.std(ddof=1)) / np.sqrt(len(fell))
-
-
-def outputs(network: Network, learning: Learning, spikes: np.ndarray, device: str = "cpu") -> Tensor:
-    """The network's outputs under autograd, (timesteps, samples, *output shape), float32 or the weights' dtype."""
-    runner = Runner(network, (network.output,), torch.float32, torch.device(device), learning=learning)
-    x = torch.from_numpy(np.ascontiguousarray(spikes.swapaxes(0, 1))).to(device=device, dtype=torch.float32)
-    return runner.run(x)[network.output]
+        if judge.better(held_losses(now), epoch):
+            best = now
+    return replace(best, notes=(*best.notes, judge.note(epochs, len(rest))))
 
 
 def part_of(network: Network, steps: int) -> int:

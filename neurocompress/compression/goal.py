@@ -1,4 +1,4 @@
-"""What fine-tuning learns from: labels, the outputs of the uncompressed network, or both."""
+"""What the outputs of a network in training should be: labels, the outputs of the uncompressed network, or both."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ class Goal:
             gain, counts and len(shape) == 1 and shape[0] > 1)
 
     def loss(self, out: Tensor, members: np.ndarray) -> Tensor:
-        """Summed over samples. out: outputs of the members summed over time, (samples, *output shape).
+        """(samples,). out: outputs of the members summed over time, (samples, *output shape).
 
         Cross-entropy against labels; against a teacher Kullback-Leibler divergence of softened counts, or mean
         squared error where outputs are no classes.
         """
         index = torch.from_numpy(members).to(out.device)
         out = out.reshape(len(out), -1)
-        loss = torch.zeros((), dtype=out.dtype, device=out.device)
+        loss = torch.zeros(len(out), dtype=out.dtype, device=out.device)
         if self.labels is not None:
-            loss = loss + F.cross_entropy(out * self.gain, self.labels[index], reduction="sum")
+            loss = loss + F.cross_entropy(out * self.gain, self.labels[index], reduction="none")
         if self.wanted is not None:
             wanted = self.wanted[index].to(out.dtype)
             if self.classes:
                 soft, like = F.log_softmax(out / TEMPERATURE, 1), F.log_softmax(wanted / TEMPERATURE, 1)
-                loss = loss + F.kl_div(soft, like, reduction="sum", log_target=True) * TEMPERATURE**2
+                loss = loss + F.kl_div(soft, like, reduction="none", log_target=True).sum(1) * TEMPERATURE**2
             else:
-                loss = loss + F.mse_loss(out, wanted, reduction="sum") * self.gain**2 / out.shape[1]
+                loss = loss + F.mse_loss(out, wanted, reduction="none").mean(1) * self.gain**2
         return loss
 
 

@@ -120,7 +120,12 @@ class Recipe(Part):
     def distilled(self) -> int:
         """Epochs with the original as teacher."""
         prunes = self.sparsity or self.budget or self.fan_in or any(e.sparsity or e.fan_in for e in self.layers)
-        return (self.how.distill if prunes else 0) if self.distill is None else self.distill
+        return self.distilled_pruned if prunes or self.distill is not None else 0
+
+    @property
+    def distilled_pruned(self) -> int:
+        """Likewise, once something is pruned."""
+        return self.how.distill if self.distill is None else self.distill
 
     @property
     def search(self) -> bool:
