@@ -15,6 +15,7 @@ from tight_chips import chip, networks, neurons, profile
 from neurocompress.chip.board import board, exchanged
 from neurocompress.chip.fan import Fan
 from neurocompress.chip.fan_kernel import KernelFan
+from neurocompress.chip.fan_thin import ThinFan
 from neurocompress.chip.fit import Fit, check_fit
 from neurocompress.chip.mapping import Layer
 from neurocompress.chip.packing import closer, packed
@@ -29,7 +30,7 @@ from neurocompress.network.nodes import Input, Linear, Node, Output
 def stored(fan: Fan) -> np.ndarray:
     """(targets, sources) 1 where a synapse is; zeros of a kernel included where it is stored as one."""
     c = fan.connection
-    if c.kernel is not None and isinstance(fan, KernelFan):
+    if c.kernel is not None and isinstance(fan, KernelFan) and not isinstance(fan, ThinFan):
         return np.asarray(c.kernel.matrix(np.ones(np.asarray(c.weight).shape)).toarray()) != 0
     return np.asarray(c.matrix().toarray()) != 0
 

@@ -18,6 +18,7 @@ from ..network.nodes import Shape
 from .fan import Cut, Fan, Format, Ints, sizes
 from .fan_kernel import DENSE, KernelFan
 from .fan_matrix import MatrixFan
+from .fan_thin import ThinFan
 from .schema import Profile
 
 SAMPLE = 16  # of many pieces every 16th is counted first: most cuts that do not fit show it there
@@ -129,18 +130,19 @@ class Cutter:
         limits = ((int(amounts.max(initial=0)), getattr(self.limits, name, None)) for name, amounts in found.items())
         return max((_share(most, limit) for most, limit in limits if limit is not None), default=0.0)
 
-    def best(self, leaving: Ints | None) -> Cut:
+    def best(self, leaving: Ints | None, enough: float = math.inf) -> Cut:
         """The cheapest cut: cores, and the share of a core that the axons into them take from the layers before.
 
-        leaving: as in `loads`. Ties go to the fewest tiles.
+        leaving: as in `loads`. enough: where more pieces are needed than this, any cut into more will do. Ties go to
+        the fewest tiles.
         """
         if leaving is not None and self.limits.axons_out is not None and leaving.max(initial=0) > self.limits.axons_out:
             leaving = None  # one neuron alone has too many: a rule reports it
         best: tuple[float, Cut] | None = None
         for tiles in _tilings(self.grid):
             rest = tuple(even(n, t) for n, t in zip(self.grid[1:], tiles, strict=True))
-            most = self.grid[0] if best is None else math.ceil(best[0] / math.prod(tiles)) - 1
-            parts = self._search(rest, self._fewest(rest), leaving, most)
+            most = math.ceil(best[0] / math.prod(tiles)) - 1 if best else min(self.grid[0], enough // math.prod(tiles))
+            parts = self._search(rest, self._fewest(rest), leaving, int(most))
             if parts is not None:
                 cut = (even(self.grid[0], parts), *rest)
                 cost = self._cost(cut)
@@ -190,6 +192,8 @@ def fan(connection: Connection, shared: bool = True) -> Fan:
     found = KernelFan(connection, kernel)
     thin = not shared and np.count_nonzero(found.weight) < DENSE * found.weight.size
     if thin and int(found.fan_out().sum()) <= MOST_SYNAPSES:
+        if kernel.groups == 1 and found.grid == grid_of(connection.target_shape):
+            return ThinFan(connection, kernel, channels=slice(None))
         return MatrixFan(connection, grid_of(connection.target_shape))
     return found
 

@@ -68,7 +68,7 @@ class KernelFan:
     def _kept_before(self) -> NDArray[np.float32]:
         """(target channels + 1, source channels, taps): weights not zero in the channels before, exact as float32."""
         channels, sources = self.weight.shape[:2]
-        found = np.zeros((channels + 1, sources, self.weight[0, 0].size), dtype=np.float32)
+        found = np.zeros((channels + 1, sources, int(np.prod(self.weight.shape[2:]))), dtype=np.float32)
         np.cumsum(self.weight.reshape(found[1:].shape) != 0, axis=0, out=found[1:])
         return found
 

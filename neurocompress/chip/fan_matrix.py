@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -75,26 +75,14 @@ class MatrixFan:
         if self._full:
             return self._full_load(sizes(cut)[::every], form)
         if every > 1:
-            return self._load(cut, form, every)
+            return load_of(self._lists(cut, every), form)
         if (cut, form) not in self._loads:
-            self._loads[cut, form] = self._load(cut, form, 1)
+            self._loads[cut, form] = load_of(self._lists(cut), form)
         return self._loads[cut, form]
 
-    def _load(self, cut: Cut, form: Format, every: int) -> Load:
-        rows: list[tuple[int, int, int, int]] = []
-        costs: dict[int, tuple[Ints, Ints]] = {}  # by neurons of the piece: bits of a list of 0, 1, 2... synapses
+    def _lists(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
         for neurons, counts in self._counts(cut, every):
-            if neurons not in costs:
-                lengths = np.arange(neurons + 1)
-                dense, thin = form.formula(1, neurons, lengths, max(neurons, form.neurons), form.bits, form.delay_bits)
-                costs[neurons] = np.where(lengths > 0, dense, 0), thin
-            lists = np.bincount(counts, minlength=neurons + 1)
-            lists[0] = 0
-            best = min(costs[neurons], key=lambda cost: int(lists @ cost))
-            axons = int(lists.sum())
-            longest = int(best[lists > 0].max(initial=0))
-            rows.append((axons, int(lists @ np.arange(neurons + 1)), int(lists @ best), longest))
-        return Load(*np.asarray(rows, dtype=np.int64).T)
+            yield neurons, np.bincount(counts, minlength=neurons + 1)
 
     def _full_load(self, neurons: Ints, form: Format) -> Load:
         sources = np.int64(self.weight.shape[1])
@@ -143,3 +131,20 @@ def per_column(weight: np.ndarray) -> Ints:
     for row in range(0, len(weight), ROWS):
         found += (weight[row : row + ROWS] != 0).sum(axis=0, dtype=np.uint8)
     return found
+
+
+def load_of(found: Iterable[tuple[int, Ints]], form: Format) -> Load:
+    """What pieces take where every source has a list of its own. found: for each piece its neurons, and how many
+    sources have a list of 0, 1, 2... synapses there."""
+    rows: list[tuple[int, int, int, int]] = []
+    costs: dict[int, tuple[Ints, Ints]] = {}  # by neurons of the piece: bits of a list of 0, 1, 2... synapses
+    for neurons, lists in found:
+        if neurons not in costs:
+            lengths = np.arange(neurons + 1)
+            dense, thin = form.formula(1, neurons, lengths, max(neurons, form.neurons), form.bits, form.delay_bits)
+            costs[neurons] = np.where(lengths > 0, dense, 0), thin
+        lists[0] = 0
+        best = min(costs[neurons], key=lambda cost: int(lists @ cost))
+        longest = int(best[lists > 0].max(initial=0))
+        rows.append((int(lists.sum()), int(lists @ np.arange(neurons + 1)), int(lists @ best), longest))
+    return Load(*np.asarray(rows, dtype=np.int64).T)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from .cut import MOST_SYNAPSES, Cutter, Incoming, Limits, grid_of
 from .fan import Fan, Format, Ints, sizes
 from .fan_matrix import MatrixFan
 from .fan_parts import GatherFan, parts_of
+from .fan_thin import ThinFan, channel_parts
 from .memory import weight_and_index_bits
 from .schema import FanInPolicy, Profile
 
@@ -105,7 +107,6 @@ def _fewest_cores(found: Fan, most: int, limit: int, profile: Profile) -> int:
     if least == 1 and heard <= axons:
         return 1
     tried = {least, math.ceil(heard / axons)} | ({_tiled(c, least, axons, neurons)} if c.kernel is not None else set())
-
     choices = sorted(p for p in tried if least <= p <= limit)
     if len(choices) < 2:
         return next(iter(choices), least)
@@ -113,7 +114,7 @@ def _fewest_cores(found: Fan, most: int, limit: int, profile: Profile) -> int:
     for parts in reversed(choices):  # many parts are few cores, and the others are given up as soon as they are more
         cores = math.ceil(c.n_targets * max(parts / axons, 1 / neurons)) if parts > 1 else 0
         for part in _split(c, parts, limit) if parts > 1 else [found]:
-            cores += _cores(part, profile)
+            cores += _cores(part, profile, best - cores)
             if cores > best:
                 break
         else:
@@ -121,10 +122,11 @@ def _fewest_cores(found: Fan, most: int, limit: int, profile: Profile) -> int:
     return fewest
 
 
-def _cores(found: Fan, profile: Profile) -> int:
+def _cores(found: Fan, profile: Profile, enough: float) -> int:
+    """Cores for a part by neurons and axons alone; any larger number where they are more than `enough`."""
     c, limits = found.connection, replace(Limits.of(profile), memory=None, longest=None, axons_out=None)
     cutter = Cutter(c.target_shape, (Incoming(found, Format(weight_and_index_bits, 1)),), 1, 0, 0, limits)
-    return int(sizes(cutter.best(None)).size)
+    return int(sizes(cutter.best(None, enough)).size)
 
 
 def _tiled(c: Connection, least: int, axons: int, neurons: int) -> int:
@@ -148,13 +150,16 @@ def _tiled(c: Connection, least: int, axons: int, neurons: int) -> int:
     return min(range(least, max(least, channels) + 1), key=cores)
 
 
-def _split(c: Connection, parts: int, limit: int) -> list[MatrixFan]:
+def _split(c: Connection, parts: int, limit: int) -> Sequence[MatrixFan | ThinFan]:
     """Counters of the connection in parts of at most `limit` synapses for each neuron, sources in order: by channels
     of an image where that keeps the limit, so that neighbours share their sources; else of equal numbers of synapses.
     """
     grid = grid_of(c.target_shape)
     if c.kernel is None and isinstance(c.weight, np.ndarray):
-        return [*parts_of(replace(c, bias=None), grid, parts, limit)]
+        return parts_of(replace(c, bias=None), grid, parts, limit)
+    by_channels = c.kernel is not None and c.kernel.groups == 1 and c.kernel.output_shape == grid
+    if by_channels and (thin := channel_parts(c, parts, limit)):
+        return thin
     from scipy import sparse
 
     csr = c.matrix()
