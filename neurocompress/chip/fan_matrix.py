@@ -82,7 +82,7 @@ class MatrixFan:
 
     def _lists(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
         for neurons, counts in self._counts(cut, every):
-            yield neurons, np.bincount(counts, minlength=neurons + 1)
+            yield neurons, np.bincount(counts, minlength=neurons + 1)[None]
 
     def _full_load(self, neurons: Ints, form: Format) -> Load:
         sources = np.int64(self.weight.shape[1])
@@ -134,17 +134,18 @@ def per_column(weight: np.ndarray) -> Ints:
 
 
 def load_of(found: Iterable[tuple[int, Ints]], form: Format) -> Load:
-    """What pieces take where every source has a list of its own. found: for each piece its neurons, and how many
-    sources have a list of 0, 1, 2... synapses there."""
-    rows: list[tuple[int, int, int, int]] = []
+    """What pieces take where every source has a list of its own. found: for pieces of so many neurons each, how many
+    sources have a list of 0, 1, 2... synapses there, (pieces, neurons + 1)."""
+    loads: list[Ints] = []
     costs: dict[int, tuple[Ints, Ints]] = {}  # by neurons of the piece: bits of a list of 0, 1, 2... synapses
     for neurons, lists in found:
+        lengths = np.arange(neurons + 1)
         if neurons not in costs:
-            lengths = np.arange(neurons + 1)
             dense, thin = form.formula(1, neurons, lengths, max(neurons, form.neurons), form.bits, form.delay_bits)
             costs[neurons] = np.where(lengths > 0, dense, 0), thin
-        lists[0] = 0
-        best = min(costs[neurons], key=lambda cost: int(lists @ cost))
-        longest = int(best[lists > 0].max(initial=0))
-        rows.append((int(lists.sum()), int(lists @ np.arange(neurons + 1)), int(lists @ best), longest))
-    return Load(*np.asarray(rows, dtype=np.int64).T)
+        lists[:, 0] = 0
+        dense, thin = (lists @ cost for cost in costs[neurons])
+        best = np.where((dense <= thin)[:, None], *costs[neurons])
+        loads.append(np.stack([lists.sum(axis=1), lists @ lengths, np.minimum(dense, thin),
+                               np.where(lists > 0, best, 0).max(axis=1)]))
+    return Load(*np.concatenate(loads, axis=1))

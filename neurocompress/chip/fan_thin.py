@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice, pairwise, product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,27 +48,32 @@ class ThinFan(KernelFan):
 
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load:
         if every > 1:
-            return load_of(islice(self._lists(cut), 0, None, every), form)
+            return load_of(self._lists(cut, every), form)
         if (cut, form) not in self._loads:
             self._loads[cut, form] = load_of(self._lists(cut), form)
         return self._loads[cut, form]
 
-    def _lists(self, cut: Cut) -> Iterator[tuple[int, Ints]]:
-        """(neurons, sources with 0, 1, 2... synapses) of each piece. Sources of a channel that reach a piece through
-        the same taps have lists of one length: patterns of taps are counted once for all pieces of the same channels.
-        """
+    def _lists(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
+        """(neurons, sources with 0, 1, 2... synapses) of runs of alike pieces. Sources of a channel that reach a piece
+        through the same taps have lists of one length: patterns of taps are counted once for all places."""
         rows, uses_r = self._patterns(0, cut[1])
         cols, uses_c = self._patterns(1, cut[2])
         through = np.kron(rows, cols).T.astype(np.float32)  # (taps, patterns); all counts stay below 2^24, so exact
         uses = np.einsum("hp,wq->hwpq", uses_r, uses_c).reshape(-1, through.shape[1]).astype(np.float64)
-        n_patterns, neurons = through.shape[1], sizes(cut).reshape(len(cut[0]) - 1, -1)
-        for (a, b), each in zip(pairwise(cut[0]), neurons, strict=True):
+        n_patterns, neurons = through.shape[1], sizes(cut).reshape(-1, len(uses))
+        for k, ((a, b), each) in enumerate(zip(pairwise(cut[0]), neurons, strict=True)):
+            chosen = slice(-k * len(uses) % every, None, every)
+            each = each[chosen]
+            if not each.size:
+                continue
             lengths = ((self._kept_before[b] - self._kept_before[a]) @ through).astype(np.int64)  # (channels, patterns)
             most = max(int(lengths.max(initial=0)), int(each.max())) + 1
             alike = np.bincount((lengths + most * np.arange(n_patterns)).ravel(), minlength=most * n_patterns)
-            found = (uses @ alike.reshape(n_patterns, most).astype(np.float64)).astype(np.int64)
-            for n, lists in zip(each.tolist(), found, strict=True):
-                yield n, lists[: n + 1]
+            found = (uses[chosen] @ alike.reshape(n_patterns, most).astype(np.float64)).astype(np.int64)
+            ends = [0, *(np.flatnonzero(np.diff(each)) + 1).tolist(), each.size]
+            for first, last in pairwise(ends):
+                n = int(each[first])
+                yield n, found[first:last, : n + 1]
 
     def _sent(self, cut: Cut) -> Iterator[NDArray[np.float32]]:
         """(sources,) synapses of each source in each piece."""
