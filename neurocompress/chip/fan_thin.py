@@ -59,10 +59,11 @@ class ThinFan(KernelFan):
         rows, uses_r = self._patterns(0, cut[1])
         cols, uses_c = self._patterns(1, cut[2])
         through = np.kron(rows, cols).T.astype(np.float32)  # (taps, patterns); all counts stay below 2^24, so exact
-        uses = np.einsum("hp,wq->hwpq", uses_r, uses_c).reshape(-1, through.shape[1]).astype(np.float64)
-        n_patterns, neurons = through.shape[1], sizes(cut).reshape(-1, len(uses))
+        n_places, n_patterns = len(uses_r) * len(uses_c), through.shape[1]
+        uses = np.einsum("hp,wq->hwpq", uses_r, uses_c).reshape(n_places, n_patterns).astype(np.float64)
+        neurons = sizes(cut).reshape(-1, n_places)
         for k, ((a, b), each) in enumerate(zip(pairwise(cut[0]), neurons, strict=True)):
-            chosen = slice(-k * len(uses) % every, None, every)
+            chosen = slice(-k * n_places % every, None, every)
             each = each[chosen]
             if not each.size:
                 continue
