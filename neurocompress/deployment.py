@@ -22,7 +22,6 @@ from .errors import Problem, Refused, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .frontends import nir as nir_file
 from .network.graph import Network
-from .oneshot import seen
 from .pipeline import Compressed, learned
 from .plain import to_json
 from .report.report import Report, make_report
@@ -89,19 +88,17 @@ def deploy(
                      file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
 
     board = Board(profile, bits, chips, fan_in_policy)
-    epochs = recipe.distilled_pruned if fit or max_drop is not None else recipe.distilled
-    compressing = calibration if split.synthetic else seen(calibration, epochs)
     within: Accuracy | None = None
     if max_drop is not None:
         assert given is not None
         split, chose = _chosen(given, split)
         within = accuracy_on(given, chose, input_bits)
         least = float_accuracy(network, given, chose) - max_drop
-        found = compress_within(network, board, compressing, recipe, within, least, progress=tell)
+        found = compress_within(network, board, calibration, recipe, within, least, progress=tell)
     elif fit:
-        found = compress_to_fit(network, board, compressing, recipe, progress=tell)
+        found = compress_to_fit(network, board, calibration, recipe, progress=tell)
     else:
-        made = compress_to_policy(network, board, compressing, recipe, progress=tell)
+        made = compress_to_policy(network, board, calibration, recipe, progress=tell)
         found = Fitted(made, board.fit(made), ())
     if not split.synthetic:
         found = _learned(found, board, calibration, within, tell)

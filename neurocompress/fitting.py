@@ -24,7 +24,7 @@ from .compression.recipe import LayerRecipe, Recipe, recipe_of
 from .compression.walk import MEMORY, Progress, Statistics
 from .errors import Problem, Unfit
 from .network.graph import Network
-from .oneshot import row_gains
+from .oneshot import row_gains, seen
 from .pipeline import Compressed, compress_for, on_chip, statistics_for, weight_format
 
 #: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.
@@ -80,13 +80,14 @@ def limited_to(recipe: Recipe, plan: Plan, statistics: Statistics) -> Recipe:
 
 
 def compress_to_policy(
-    network: Network, board: Board, spikes: np.ndarray | None, recipe: Recipe, *, progress: Progress | None = None,
+    network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, *, progress: Progress | None = None,
 ) -> Compressed:
     """`compress_for`, neurons with too many synapses pruned to the chip's limit where that is the policy."""
     plan = board.plan(on_chip(network, board.profile)[0])
+    limited = plan.pruned_to_limits() if plan.policy == "prune" else plan
+    spikes = seen(spikes, recipe.distilled_pruned if limited.fan_in else recipe.distilled)
     statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
-    if plan.policy == "prune":
-        recipe = limited_to(recipe, plan.pruned_to_limits(), statistics)
+    recipe = limited_to(recipe, limited, statistics)
     return compress_for(network, board.profile, spikes, recipe, bits=board.bits, statistics=statistics,
                         progress=progress)
 
@@ -132,7 +133,7 @@ def compress_within(
     fell with every weight; narrower widths try only what is smaller. Raises `Unfit` when not even
     the mildest is accurate and fits.
     """
-    search = _Fitting(network, board, spikes, recipe, progress)
+    search = _Fitting(network, board, spikes, recipe, progress, smaller=True)
     best: Fitted | None = None
     size = np.inf  # bits x share of the best
     for bits in sorted(search.widths, reverse=True):
@@ -162,13 +163,18 @@ def compress_within(
 
 
 class _Fitting:
-    """What all trials of one network share: its plan, its statistics, and how much each layer loses."""
+    """What all trials of one network share: its plan, its statistics, and how much each layer loses. smaller: than
+    the board asks for."""
 
-    def __init__(self, network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, progress: Progress | None):
-        self.network, self.board, self.spikes, self.recipe, self.progress = network, board, spikes, recipe, progress
-        self.statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
-        plan = board.plan(self.statistics.network)
+    def __init__(self, network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, progress: Progress | None,
+                 smaller: bool = False):
+        self.network, self.board, self.recipe, self.progress = network, board, recipe, progress
+        plan = board.plan(on_chip(network, board.profile)[0])
         self.plan = plan.pruned_to_limits() if prunes(plan, board.policy) else plan
+        if smaller or self.plan.fan_in or not as_it_is(self.plan).fits:  # then it will be pruned, and learn
+            spikes = seen(spikes, recipe.distilled_pruned)
+        self.spikes = spikes
+        self.statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
         self.widths = widths_of(self.plan, board.bits)
         self._losses: Losses | None = None
 

@@ -17,7 +17,7 @@ import yaml
 from cli_runner import DIGITS, EXAMPLE, Run, Seen, everything, runner
 
 import neurocompress
-from neurocompress import deployment
+from neurocompress import fitting
 from neurocompress.chip.profile import profile_text
 from neurocompress.cli import cli, spread_record
 from neurocompress.data.spikes import load_spikes
@@ -211,7 +211,7 @@ def test_deploy_takes_every_option_and_reports_it(few: Path, tmp_path: Path, run
 def test_a_pruned_deployment_learns_its_originals_outputs_and_keeps_its_zeros(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployment, "seen", lambda spikes, epochs: spikes)  # the same zeros with and without
+    monkeypatch.setattr(fitting, "seen", lambda spikes, epochs: spikes)  # the same zeros with and without
     made = {}
     for name, flags in (("learned", ()), ("not", ("--distill", 0))):
         seen = run("deploy", DIGITS, "--target", "loihi2", "--data", TEST, "--sparsity", 0.95, *flags,

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
 
-from neurocompress import deployment, fitting
+from neurocompress import deployment, fitting, pipeline
 from neurocompress.chip.fit import check_fit, plan_of
 from neurocompress.chip.profile import Profile
 from neurocompress.chip.rule import Violation
@@ -156,6 +156,18 @@ def test_what_learning_breaks_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     made = deploy(MODEL, tmp_path / "small.yaml", data=DATA, fit=True, method="magnitude")
     assert made.fit.fits
     assert made.compressed.network is not made.compressed.original
+
+
+@pytest.mark.parametrize(("words", "judges"), [(140, 6), (16384, 0)])
+def test_samples_judge_learning_only_where_something_is_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int, judges: int
+) -> None:
+    spikes, used = load_spikes(DATA, (64,)).spikes[:60], []
+    monkeypatch.setattr(fitting, "statistics_for", lambda *given, **more: used.append(given[2]) or real(*given, **more))
+    real = pipeline.statistics_for
+    found = compress_to_fit(read(MODEL), Board(small(tmp_path, words=words)), spikes, recipe_of(method="sbc"))
+    assert (found.compressed.recipe.distilled > 0) == (judges > 0)
+    np.testing.assert_array_equal(used[0], np.delete(spikes, np.s_[9::10], axis=0) if judges else spikes)
 
 
 def test_what_can_not_fit_is_refused_with_wall_and_chips(tmp_path: Path) -> None:
