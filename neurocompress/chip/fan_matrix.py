@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,8 +82,8 @@ class MatrixFan:
         return self._loads[cut, form]
 
     def _lists(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
-        for neurons, counts in self._counts(cut, every):
-            yield neurons, np.bincount(counts, minlength=neurons + 1)[None]
+        for neurons, alike in groupby(self._counts(cut, every), key=itemgetter(0)):
+            yield neurons, np.stack([np.bincount(counts, minlength=neurons + 1) for _, counts in alike])
 
     def _full_load(self, neurons: Ints, form: Format) -> Load:
         sources = np.int64(self.weight.shape[1])
