@@ -101,6 +101,8 @@ def _fewest_cores(found: Fan, most: int, limit: int, profile: Profile) -> int:
     core, c = profile.core, found.connection
     axons, neurons = core.axons_in.value if core.axons_in else None, core.neurons.value
     least = max(1, math.ceil(most / limit))
+    if least > 1 and by_channels(c) and (each := limit // math.prod(c.weight.shape[2:])):
+        least = math.ceil(c.source_shape[0] / each)
     if not axons or not neurons:
         return least
     heard = int(np.count_nonzero(found.fan_out()))
@@ -157,8 +159,7 @@ def _split(c: Connection, parts: int, limit: int) -> Sequence[MatrixFan | ThinFa
     grid = grid_of(c.target_shape)
     if c.kernel is None and isinstance(c.weight, np.ndarray):
         return parts_of(replace(c, bias=None), grid, parts, limit)
-    by_channels = c.kernel is not None and c.kernel.groups == 1 and c.kernel.output_shape == grid
-    if by_channels and (thin := channel_parts(c, parts, limit)):
+    if by_channels(c) and (thin := channel_parts(c, parts, limit)):
         return thin
     from scipy import sparse
 
@@ -178,6 +179,11 @@ def _split(c: Connection, parts: int, limit: int) -> Sequence[MatrixFan | ThinFa
         weight = sparse.csr_array((csr.data[inside], csr.indices[inside], indptr), shape=csr.shape)
         found.append(MatrixFan(replace(c, weight=weight, kernel=None, bias=None), grid))
     return found
+
+
+def by_channels(c: Connection) -> bool:
+    """Whether each channel of the source is heard by every neuron, so that a part may take whole channels."""
+    return c.kernel is not None and c.kernel.groups == 1 and c.kernel.output_shape == grid_of(c.target_shape)
 
 
 def _gathering(c: Connection, stage: str) -> Connection:
