@@ -136,9 +136,8 @@ def statistics_of(
 ) -> Statistics:
     """Statistics for several calls of `compress_network` with the same network and data, and recipes whose methods
     filter alike (`Method.membrane`) and are all followed by learning, or none."""
-    network = compressible(network)
-    return Statistics(network, seen(spikes, recipe.distilled), compressed_groups(network), recipe.how.membrane, memory,
-                      device,
+    network, spikes = compressible(network), seen(spikes, recipe.distilled)
+    return Statistics(network, spikes, compressed_groups(network), recipe.how.membrane, memory, device,
                       progress or (lambda stage, done, total: None))
 
 
