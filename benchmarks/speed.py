@@ -5,7 +5,7 @@
 Needs the shared recordings and models (NEUROCOMPRESS_SHARED, or ../shared beside the checkout), and for Lava what
 `neurocompress simulate --engine lava` needs. Prints
     CLI         median seconds of 5 starts of `neurocompress --help` and `check` (N-MNIST network, loihi2)
-    large       median seconds of `check` on a network of 60 million parameters, drawn at random (loihi1 and loihi2)
+    large       median seconds of `check` on a network of 60 million parameters, drawn at random, for some chips
     float       seconds for 200 N-MNIST recordings of 300 steps
     emulator    seconds per recording of the compressed N-MNIST network, against Lava on the same bundle and data
 """
@@ -93,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.nir"
         parameters = write_large(large)
-        for target in ("loihi1", "loihi2"):
+        for target in ("loihi1", "loihi2", "spinnaker2", "spinnaker2-16bit", "brainscales2"):
             taken = start_time("check", str(large), "--target", target)
             report(f"neurocompress check ({parameters / 1e6:.0f} M parameters, {target})", f"{taken:.2f} s")
 
