@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, islice
@@ -75,13 +75,9 @@ class MatrixFan:
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load:
         if self._full:
             return self._full_load(sizes(cut)[::every], form)
-        if every > 1:
-            return load_of(self._lists(cut, every), form)
-        if (cut, form) not in self._loads:
-            self._loads[cut, form] = load_of(self._lists(cut), form)
-        return self._loads[cut, form]
+        return remembered(self._loads, self._lists, cut, form, every)
 
-    def _lists(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
+    def _lists(self, cut: Cut, every: int) -> Iterator[tuple[int, Ints]]:
         for neurons, alike in groupby(self._counts(cut, every), key=itemgetter(0)):
             yield neurons, np.stack([np.bincount(counts, minlength=neurons + 1) for _, counts in alike])
 
@@ -132,6 +128,18 @@ def per_column(weight: np.ndarray) -> Ints:
     for row in range(0, len(weight), ROWS):
         found += (weight[row : row + ROWS] != 0).sum(axis=0, dtype=np.uint8)
     return found
+
+
+def remembered(
+    loads: dict[tuple[Cut, Format], Load], lists: Callable[[Cut, int], Iterable[tuple[int, Ints]]], cut: Cut,
+    form: Format, every: int,
+) -> Load:
+    """`load_of` the lists of a cut, counted once; those of every nth piece are counted anew."""
+    if every > 1:
+        return load_of(lists(cut, every), form)
+    if (cut, form) not in loads:
+        loads[cut, form] = load_of(lists(cut, 1), form)
+    return loads[cut, form]
 
 
 def load_of(found: Iterable[tuple[int, Ints]], form: Format) -> Load:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..network.connections import Connection
 from .fan import Cut, Format, Ints, Load, sizes
 from .fan_kernel import KernelFan
-from .fan_matrix import load_of
+from .fan_matrix import remembered
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -47,13 +47,9 @@ class ThinFan(KernelFan):
         return np.zeros(1, dtype=np.int64)
 
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load:
-        if every > 1:
-            return load_of(self._lists(cut, every), form)
-        if (cut, form) not in self._loads:
-            self._loads[cut, form] = load_of(self._lists(cut), form)
-        return self._loads[cut, form]
+        return remembered(self._loads, self._lists, cut, form, every)
 
-    def _lists(self, cut: Cut, every: int = 1) -> Iterator[tuple[int, Ints]]:
+    def _lists(self, cut: Cut, every: int) -> Iterator[tuple[int, Ints]]:
         """(neurons, sources with 0, 1, 2... synapses) of runs of alike pieces. Sources of a channel that reach a piece
         through the same taps have lists of one length: patterns of taps are counted once for all places."""
         rows, uses_r = self._patterns(0, cut[1])
