@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.networks import NETWORKS, Benchmark
-from neurocompress import load
+from benchmarks.networks import NETWORKS, PUBLISHED, Benchmark
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.compression.walk import Statistics
 from neurocompress.data import SpikeData
@@ -27,6 +26,7 @@ from neurocompress.oneshot import compress_network, compressible, statistics_of
 from neurocompress.report.operations import operations
 from neurocompress.report.verify import float_engine, verify
 
+BENCHMARKS = NETWORKS | PUBLISHED
 RESULTS = Path(__file__).parent / "results"
 SPARSITIES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 BITS = (8, 6, 4, 3, 2)
@@ -69,7 +69,7 @@ def run(benchmark: Benchmark, seeds: int, samples: int, wanted: list[dict[str, A
     """Measures what is missing in the network's results."""
     file = RESULTS / f"{benchmark.name}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    network, pool, test = compressible(load(benchmark.path)), benchmark.calibration(), benchmark.test()
+    network, pool, test = compressible(benchmark.network()), benchmark.calibration(), benchmark.test()
     if "float" not in found:
         accuracy, sops = measure(network, test)
         found["float"] = {"accuracy": accuracy, "sops": sops, "test": test.samples}
@@ -158,17 +158,17 @@ def main() -> None:
     parser.add_argument("--ablation", action="store_true", help="calibration sizes instead of the table's points")
     parser.add_argument("--table", action="store_true", help="print what was measured, measure nothing")
     options = parser.parse_args()
-    names = options.names or [n for n, b in NETWORKS.items() if b.path.exists()]
+    names = options.names or [n for n, b in BENCHMARKS.items() if b.path.exists()]
     for name in names:
         if options.table:
             print(ablation(name) if options.ablation else table(name), end="\n\n")
         elif options.ablation:
             for size in SIZES:
-                run(NETWORKS[name], 3, size, [p for p in points() if p.get("sparsity") == 0.97
+                run(BENCHMARKS[name], 3, size, [p for p in points() if p.get("sparsity") == 0.97
                                               and method_of(p) in ("sbc-paper", "one shot")])
         else:
             wanted = [p for p in points() if not options.methods or method_of(p) in options.methods]
-            run(NETWORKS[name], options.seeds, options.samples, wanted)
+            run(BENCHMARKS[name], options.seeds, options.samples, wanted)
 
 
 if __name__ == "__main__":

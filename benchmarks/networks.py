@@ -1,9 +1,9 @@
 """The benchmark's networks: what each one is, what it was trained on, and the data that it is measured with.
 
-`benchmarks/train.py` trains them; the trained ones lie in benchmarks/networks/NAME.nir. Data come from the shared
-folder (NEUROCOMPRESS_SHARED, or ../shared beside the checkout). Test data are never trained on or calibrated with:
-N-MNIST recording k shows MNIST training image k, so the images of its test recordings are left out of every
-training, that of the saccade events too.
+`benchmarks/train.py` trains those of NETWORKS, which lie in benchmarks/networks/NAME.nir; others trained those of
+PUBLISHED. These and all data come from the shared folder (NEUROCOMPRESS_SHARED, or ../shared beside the checkout). Test
+data are never calibrated with, and the networks trained here have not seen them: N-MNIST recording k shows MNIST
+training image k, so the images of its test recordings are left out of every training, that of the saccade events too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 import torch
 
 from benchmarks.saccades import DURATION_MS, saccade_events
+from neurocompress import load
 from neurocompress.data import SpikeData, events_to_spikes
+from neurocompress.network.graph import Network
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("NEUROCOMPRESS_SHARED", ROOT.parent / "shared"))
@@ -63,6 +65,9 @@ class Benchmark:
     def input_shape(self) -> tuple[int, int, int]:
         return (2, 34, 34) if self.saccades else (3, 32, 32)
 
+    def network(self) -> Network:
+        return load(self.path)
+
     def encode(self, images: np.ndarray, generator: torch.Generator) -> torch.Tensor:
         """Images (n, h, w) or (n, h, w, 3) uint8 as input (n, steps, *input_shape), uint8 events or float32."""
         found = torch.from_numpy(images)
@@ -91,6 +96,21 @@ class Benchmark:
         return SpikeData(spikes, labels, f"{len(images)} {part} images of {self.dataset}, seed {seed}")
 
 
+@dataclass(frozen=True)
+class Published(Benchmark):
+    """A network that others trained, in the shared folder. file: where there; preset: its tool's conventions."""
+
+    file: str = ""
+    preset: str = ""
+
+    @property
+    def path(self) -> Path:
+        return SHARED / self.file
+
+    def network(self) -> Network:
+        return load(self.path, preset=self.preset)
+
+
 NETWORKS = {
     network.name: network
     for network in (
@@ -100,6 +120,13 @@ NETWORKS = {
         Benchmark("cifar-5conv2fc", "cifar10", 10, ((32, 2), (64, 2), (64, 1), (128, 2), (128, 1)), (128,)),
         Benchmark("cifar-vgg", "cifar10", 4, ((32, 1), (32, 2), (64, 1), (64, 2), (128, 1), (128, 2)), (256,),
                   saccades=False),
+    )
+}
+
+PUBLISHED = {
+    network.name: network
+    for network in (
+        Published("nmnist-cnn", "nmnist", 300, file="models/nir_paper/cnn/cnn_sinabs.nir", preset="sinabs"),
     )
 }
 
