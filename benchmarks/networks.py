@@ -41,7 +41,8 @@ class Benchmark:
     dataset: "mnist", "nmnist", "fashion_mnist" or "cifar10"; saccades: whether its images become saccade events
     (grey, two channels) or are fed as they are in every step, as float32 from 0 to 1.
     convs: (channels, stride) of every 3 x 3 convolution; hidden: neurons of every fully connected layer before the
-    last, which has one neuron per class. A network without convolutions has no biases.
+    last, which has one neuron per class. A network without convolutions has no biases. dropout: share of the hidden
+    neurons that are not heard in a sample of training, as lost spikes are to be borne.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Benchmark:
     hidden: tuple[int, ...] = ()
     saccades: bool = True
     classes: int = 10
+    dropout: float = 0.0
 
     @property
     def path(self) -> Path:
@@ -114,8 +116,8 @@ class Published(Benchmark):
 NETWORKS = {
     network.name: network
     for network in (
-        Benchmark("saccade-2fc", "mnist", 100, hidden=(512,)),
-        Benchmark("nmnist-2fc", "nmnist", 100, hidden=(512,)),
+        Benchmark("saccade-2fc", "mnist", 100, hidden=(512,), dropout=0.3),
+        Benchmark("nmnist-2fc", "nmnist", 100, hidden=(512,), dropout=0.3),
         Benchmark("fashion-4conv2fc", "fashion_mnist", 20, ((16, 2), (32, 2), (64, 2), (64, 2)), (128,)),
         Benchmark("cifar-5conv2fc", "cifar10", 10, ((32, 2), (64, 2), (64, 1), (128, 2), (128, 1)), (128,)),
         Benchmark("cifar-vgg", "cifar10", 4, ((32, 1), (32, 2), (64, 1), (64, 2), (128, 1), (128, 2)), (256,),

@@ -58,6 +58,7 @@ class Spiking(nn.Module):
 
     def __init__(self, network: Benchmark):
         super().__init__()
+        self.dropout = network.dropout
         channels, height, width = network.input_shape
         self.weighted, self.norms = nn.ModuleList(), nn.ModuleList()
         norm = bool(network.convs)
@@ -87,6 +88,9 @@ class Spiking(nn.Module):
                 x = x.contiguous(memory_format=torch.channels_last)
             x = norm(weighted(x))
             x = LIF.apply(x.reshape(steps, batch, *x.shape[1:]))
+            if self.training and self.dropout and weighted is not self.weighted[-1]:
+                heard = torch.rand(x.shape[1:]) >= self.dropout
+                x = x * (heard.to(x.dtype) / (1 - self.dropout))
         return x.float().sum(0)
 
 

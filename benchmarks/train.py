@@ -31,8 +31,8 @@ from neurocompress.simulation.float import simulate
 BATCH = 100
 #: Epochs, Adam's learning rate at the start, and the logit of a neuron that spikes in every step.
 TRAINING = {
-    "saccade-2fc": (4, 3e-3, 20), "nmnist-2fc": (30, 5e-4, 20),
-    "fashion-4conv2fc": (6, 2e-3, 10), "cifar-5conv2fc": (8, 2e-3, 10), "cifar-vgg": (8, 2e-3, 10),
+    "saccade-2fc": (6, 3e-3, 20), "nmnist-2fc": (30, 5e-4, 20),
+    "fashion-4conv2fc": (6, 2e-3, 10), "cifar-5conv2fc": (20, 2e-3, 10), "cifar-vgg": (8, 2e-3, 10),
 }
 
 Batches = Iterator[tuple[Tensor, Tensor]]

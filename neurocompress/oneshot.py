@@ -47,6 +47,9 @@ class Result:
 
 #: Fewest calibration samples from which a network learns its original's outputs: a tenth of them must judge.
 DISTILL_SAMPLES = 50
+#: Share of samples whose class one shot changed below which it does not: a few samples teach a network that is right
+#: about nearly all of them nothing that holds for others (docs/compression.md).
+DISTILL_CHANGED = 0.025
 #: Its learning rate: a network of few time steps loses more at 0.005 than 20 epochs bring back.
 DISTILL_RATE = 0.003
 
@@ -204,10 +207,15 @@ def tuned(
 ) -> tuple[Network, dict[str, CompressedLayer], tuple[str, ...]]:
     """The network and its layers after some epochs (see compression.finetune), and what is to be said of them.
 
-    stage: what progress is told.
+    stage: what progress is told. Without labels nothing is learned where nearly all classes are the teacher's.
     """
     from .compression.finetune import finetune
+    from .compression.goal import changed
 
+    if labels is None and (others := changed(network, teacher, spikes)) is not None:
+        if others < DISTILL_CHANGED * len(spikes):
+            return network, dict(layers), (f"learning the original's outputs was not needed: {others} of {len(spikes)} "
+                                           "samples have another class than before compression",)
     tell, total = progress or (lambda stage, done, total: None), epochs * int((~held_out(len(spikes))).sum())
     rate = 0.005 if labels is not None else DISTILL_RATE
     found = finetune(network, constraints, spikes, labels, teacher=teacher, epochs=epochs, learning_rate=rate,

@@ -40,14 +40,13 @@ class Goal:
            device: str) -> Goal:
         """spikes: (samples, timesteps, *input shape); labels: int (samples,) or None."""
         reference = None if teacher is None else summed(teacher, spikes, device)
-        gain, shape, counts = 1 / LABEL_SPIKES, network.shapes[network.output], spiking(network)
-        if not counts:
+        gain = 1 / LABEL_SPIKES
+        if not spiking(network):
             spread = float((summed(network, spikes, device) if reference is None else reference).std())
             gain = POTENTIAL_GAIN / spread if spread > 0 else 1.0
         return cls(
             None if labels is None else torch.from_numpy(labels.astype(np.int64)).to(device),
-            None if reference is None else torch.from_numpy(reference).to(device),
-            gain, counts and len(shape) == 1 and shape[0] > 1)
+            None if reference is None else torch.from_numpy(reference).to(device), gain, tells_classes(network))
 
     def loss(self, out: Tensor, members: np.ndarray) -> Tensor:
         """(samples,). out: outputs of the members summed over time, (samples, *output shape).
@@ -68,6 +67,21 @@ class Goal:
             else:
                 loss = loss + F.mse_loss(out, wanted, reduction="none").mean(1) * self.gain**2
         return loss
+
+
+def tells_classes(network: Network) -> bool:
+    """Whether the outputs are spike counts of classes."""
+    shape = network.shapes[network.output]
+    return spiking(network) and len(shape) == 1 and shape[0] > 1
+
+
+def changed(network: Network, teacher: Network, spikes: np.ndarray, device: str = "cpu") -> int | None:
+    """Samples whose class (the output with the most spikes; of several, the first) is not the teacher's; None where
+    outputs are no classes. spikes: (samples, timesteps, *input shape)."""
+    if not tells_classes(network):
+        return None
+    now, before = (summed(n, spikes, device).argmax(axis=1) for n in (network, teacher))
+    return int(np.count_nonzero(now != before))
 
 
 def spiking(network: Network) -> bool:
