@@ -47,8 +47,8 @@ class Result:
 
 #: Fewest calibration samples from which a network learns its original's outputs: a tenth of them must judge.
 DISTILL_SAMPLES = 50
-#: Share of samples whose class one shot changed below which it does not: a few samples teach a network that is right
-#: about nearly all of them nothing that holds for others (docs/compression.md).
+#: Share of samples whose class one shot changed below which nothing is learned: what so few teach does not hold for
+#: others (docs/compression.md).
 DISTILL_CHANGED = 0.025
 #: Its learning rate: a network of few time steps loses more at 0.005 than 20 epochs bring back.
 DISTILL_RATE = 0.003
@@ -114,7 +114,10 @@ def compress_network(
                              statistics=statistics, device=device, memory=memory, checkpoint=kept, progress=progress)
     result = Result(original, walked.network, walked.layers, recipe, walked.notes)
     if given is not None and spikes is not given:
-        result = finetuned(result, given, None, asked.distilled, 0, progress)
+        if said := nothing_to_learn(result.network, original, given, asked):
+            result = replace(result, notes=(*result.notes, *said))
+        else:
+            result = finetuned(result, given, None, asked.distilled, 0, progress)
     if kept is not None:
         kept.remove()
     return result
@@ -126,6 +129,18 @@ def seen(spikes: np.ndarray, epochs: int) -> np.ndarray:
     All of them where there are too few to learn from.
     """
     return spikes[~held_out(len(spikes))] if epochs and len(spikes) >= DISTILL_SAMPLES else spikes
+
+
+def nothing_to_learn(network: Network, original: Network, spikes: np.ndarray, recipe: Recipe) -> tuple[str, ...]:
+    """A sentence where so few samples have another class than the original gives them that learning its outputs is
+    left out; none where outputs are no classes, or the recipe itself says how many epochs learn."""
+    from .compression.goal import changed
+
+    others = None if recipe.distill is not None else changed(network, original, spikes)
+    if others is None or others >= DISTILL_CHANGED * len(spikes):
+        return ()
+    return (f"learning the original's outputs was left out: {others} of {len(spikes)} samples have another class than "
+            "before compression (--distill N learns all the same)",)
 
 
 def compressible(network: Network) -> Network:
@@ -207,15 +222,10 @@ def tuned(
 ) -> tuple[Network, dict[str, CompressedLayer], tuple[str, ...]]:
     """The network and its layers after some epochs (see compression.finetune), and what is to be said of them.
 
-    stage: what progress is told. Without labels nothing is learned where nearly all classes are the teacher's.
+    stage: what progress is told.
     """
     from .compression.finetune import finetune
-    from .compression.goal import changed
 
-    if labels is None and (others := changed(network, teacher, spikes)) is not None:
-        if others < DISTILL_CHANGED * len(spikes):
-            return network, dict(layers), (f"learning the original's outputs was not needed: {others} of {len(spikes)} "
-                                           "samples have another class than before compression",)
     tell, total = progress or (lambda stage, done, total: None), epochs * int((~held_out(len(spikes))).sum())
     rate = 0.005 if labels is not None else DISTILL_RATE
     found = finetune(network, constraints, spikes, labels, teacher=teacher, epochs=epochs, learning_rate=rate,

@@ -32,7 +32,7 @@ from .network.connections import Connection, connections
 from .network.discrete import threshold_of
 from .network.graph import Network
 from .network.nodes import Array
-from .oneshot import DISTILL_SAMPLES, row_gains, tuned
+from .oneshot import DISTILL_SAMPLES, nothing_to_learn, row_gains, tuned
 from .simulation.float import Peak
 
 #: Largest potential in thresholds that is expected where no data says.
@@ -191,12 +191,14 @@ def compress_for(
 def learned(made: Compressed, spikes: np.ndarray, progress: Progress | None = None) -> Compressed:
     """A pruned network whose weights have learned the original's outputs on the calibration data, on the chip's grid.
 
-    What is zero stays zero, so what fits still fits. The network itself where its recipe asks for no such epochs or
-    the data are too few.
+    What is zero stays zero, so what fits still fits. The network itself where its recipe asks for no such epochs, the
+    data are too few, or nearly all classes stayed (`oneshot.nothing_to_learn`).
     """
     epochs = made.recipe.distilled
     if not epochs or len(spikes) < DISTILL_SAMPLES:
         return made
+    if left_out := nothing_to_learn(made.network, made.original, spikes, made.recipe):
+        return replace(made, notes=(*made.notes, *left_out))
     from .compression.finetune import Constraint
 
     constraints = {name: replace(Constraint.of(layer), mask=layer.weight != 0) for name, layer in made.layers.items()}

@@ -231,3 +231,24 @@ def test_a_pruned_network_learns_its_originals_outputs_by_default(run: Run, tmp_
     before, after = weights(made["not"]), weights(made["learned"])
     for layer, weight in before.items():
         np.testing.assert_array_equal(after[layer] == 0, weight == 0)
+
+
+def test_nothing_is_learned_where_nearly_all_classes_stayed(run: Run, tmp_path: Path) -> None:
+    """Classes counted here from the network that one shot gives; --distill N learns all the same."""
+    given = load_spikes(CALIBRATION).spikes
+    data = tmp_path / "spikes.npz"
+    np.savez(data, spikes=given)
+    said = {}
+    for sparsity, flags in ((0.5, ()), (0.5, ("--distill", 1)), (0.97, ())):
+        seen = run("compress", DIGITS, "--data", data, "--sparsity", sparsity, *flags, "--out", tmp_path / "o.nir",
+                   "--json")
+        assert seen.status == 0, seen.err
+        (said[sparsity, bool(flags)],) = (n for n in seen.json["notes"] if "learning the original's outputs" in n)
+        if sparsity == 0.5 and not flags:
+            classes = [simulate(neurocompress.load(path), given)["output"].sum(1).argmax(1)
+                       for path in (DIGITS, tmp_path / "o.nir")]
+            others = int((classes[0] != classes[1]).sum())
+            assert others <= 3
+            assert f"was left out: {others} of 128 samples" in said[sparsity, False]
+    assert "left out" not in said[0.5, True]
+    assert "left out" not in said[0.97, False]
