@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nir
@@ -154,6 +155,25 @@ def test_a_module_and_its_nir_file_count_the_same_spikes(network: Benchmark, tmp
         counts = model.eval()(x.transpose(0, 1)).numpy()
     assert 0 < counts.mean() < network.steps / 2 + 0.1
     np.testing.assert_array_equal(found, counts)
+
+
+def test_dropout_takes_a_neuron_from_a_sample_at_every_step() -> None:
+    """In training about a share `dropout` of the hidden neurons is not heard, the others louder; otherwise all are."""
+    network = replace(NETWORKS["saccade-2fc"], dropout=0.25)
+    torch.manual_seed(0)
+    model, heard = Spiking(network), []
+    model.weighted[0].weight.data.mul_(20)
+    model.weighted[-1].register_forward_pre_hook(lambda _, given: heard.append(given[0].reshape(12, 6, -1)))
+    x = (torch.rand(12, 6, *network.input_shape) < 0.05).float()
+    with torch.no_grad():
+        model.train()(x)
+        model.eval()(x)
+    noisy, spikes = heard
+    silent = (noisy == 0).all(0)
+    torch.testing.assert_close(noisy, torch.where(silent, 0, spikes / 0.75))
+    spiked = spikes.any(0)
+    assert spiked.float().mean() > 0.5
+    assert abs(float(silent[spiked].float().mean()) - 0.25) < 0.05
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
