@@ -61,7 +61,8 @@ CHIPS = option("--chips", type=int, metavar="N", help="Chips of the board; the p
 FAN_IN_POLICY = option("--fan-in-policy", type=click.Choice(["refuse", "prune", "split", "join"]),
                        help="What becomes of neurons with too many synapses; the profile's without it.")
 DISTILL = option("--distill", type=int, metavar="EPOCHS",
-                 help="Epochs in which what was pruned learns the original's outputs, without labels; 0 for none.")
+                 help="Epochs in which what was pruned learns the original's outputs, without labels; 0 for none. "
+                      "By default only where one shot changed classes.")
 PRESET = option("--preset", metavar="P", help="Platform whose reading of the file to take, e.g. snntorch, sinabs.")
 DT = option("--dt", type=float, metavar="X", help="Seconds per time step.")
 RESET = option("--reset", type=click.Choice(["zero", "subtract"]), help="What a spike does to the membrane.")
