@@ -18,7 +18,7 @@ from ..errors import Problem, Refused
 from ..grid import Grid
 from ..network.graph import Network
 from ..network.nodes import WEIGHTED, Array, Conv, Linear, Node
-from ..simulation.float import BLOCK_BYTES, Runner
+from ..simulation.float import BLOCK_BYTES, Runner, Signals
 from ..simulation.learning import Learning
 from ..simulation.stored import as_stored
 from .goal import Goal
@@ -105,18 +105,19 @@ def finetune(
     part = part_of(network, spikes.shape[1])
     kept = (network.output, *(hidden.decays if hidden else ()))
 
-    def losses(stored: Network, learning: Learning | None, members: np.ndarray) -> Tensor:
-        """Of each member, (1 or 2, samples): of the outputs, and of the hidden populations."""
+    def run(stored: Network, learning: Learning | None, members: np.ndarray) -> tuple[Signals, Tensor]:
+        """Signals of the outputs and the hidden populations, and the input, (timesteps, samples, *shape)."""
         runner = Runner(stored, kept, torch.float32, torch.device(device), learning=learning)
         x = torch.from_numpy(np.ascontiguousarray(spikes[members].swapaxes(0, 1)))
-        signals = runner.run(x := x.to(device=device, dtype=torch.float32))
-        out = goal.loss(signals[network.output].sum(0), members)
-        return out[None] if hidden is None else torch.stack([out, hidden.loss(signals, x)])
+        x = x.to(device=device, dtype=torch.float32)
+        return runner.run(x), x
+
+    def of_outputs(signals: Signals, members: np.ndarray) -> Tensor:
+        return goal.loss(signals[network.output].sum(0), members)
 
     def held_losses(candidate: Network) -> Array:
-        stored = as_stored(candidate)
-        return np.concatenate([losses(stored, None, held[k : k + part]).cpu().numpy()
-                               for k in range(0, len(held), part)], axis=1)
+        stored, parts = as_stored(candidate), [held[k : k + part] for k in range(0, len(held), part)]
+        return np.concatenate([of_outputs(run(stored, None, some)[0], some).cpu().numpy() for some in parts])
 
     best, judge = network, Judge(held_losses(network), labels is not None)
     for epoch in range(1, epochs + 1):
@@ -128,8 +129,12 @@ def finetune(
             for k in range(0, len(members), part):
                 # built anew for every part: backward frees the graph that leads through it
                 learning = Learning({n: layer.forward(stored.nodes[n]) for n, layer in layers.items()}, surrogate)
-                loss = losses(stored, learning, members[k : k + part]).sum() / len(members)
-                loss.backward()  # type: ignore[no-untyped-call]
+                some = members[k : k + part]
+                signals, x = run(stored, learning, some)
+                loss = of_outputs(signals, some)
+                if hidden is not None:
+                    loss = loss + hidden.loss(signals, x)
+                (loss.sum() / len(members)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             for layer in layers.values():

@@ -24,7 +24,7 @@ def held_out(n: int) -> NDArray[np.bool_]:
 
 
 class Judge:
-    """Which epoch is the best, by losses of held-out samples, (kinds, samples)."""
+    """Which epoch is the best, by the outputs' losses of held-out samples, (samples,)."""
 
     def __init__(self, start: Array, labels: bool):
         self.start, self.labels = start, labels
@@ -32,12 +32,8 @@ class Judge:
 
     def better(self, now: Array, epoch: int) -> bool:
         """Whether an epoch is the best so far. With labels, its loss is the lowest; without, surely lower than at the
-        start: that of the outputs, or that of the hidden spikes while that of the outputs is not surely higher. The
-        latest such epoch counts: what few samples say of the difference between two epochs is chance."""
-        (outputs, *hidden), (before, *hidden_before) = now, self.start
-        sure = surely_lower(outputs, before) or (
-            any(map(surely_lower, hidden, hidden_before)) and not surely_lower(before, outputs))
-        if not (now.mean(1).sum() < self.found.mean(1).sum() if self.labels else sure):
+        start. The latest such epoch counts: what few samples say of the difference between two epochs is chance."""
+        if not (now.mean() < self.found.mean() if self.labels else surely_lower(now, self.start)):
             return False
         self.chosen, self.found = epoch, now
         return True
@@ -45,15 +41,13 @@ class Judge:
     def note(self, epochs: int, trained: int) -> str:
         """What was found, as a sentence. trained: samples."""
         what = "fine-tuning" if self.labels else "learning the original's outputs"
-        before = [f"{x:.4g}" for x in self.start.mean(1)]
+        before, samples = f"{self.start.mean():.4g}", len(self.start)
         if self.chosen == 0:
             lower = "a lower" if self.labels else "a surely lower"
-            return (f"{what} changed nothing: none of {epochs} epochs had {lower} loss than the start "
-                    f"({', '.join(before)}) on {self.start.shape[1]} held-out samples")
-        changes = [f"{x} -> {y:.4g}" for x, y in zip(before, self.found.mean(1), strict=True)]
-        kinds = "" if len(changes) == 1 else " (outputs, hidden spikes)"
-        return (f"{what} on {trained} samples, epoch {self.chosen} of {epochs}: loss on {self.start.shape[1]} held-out "
-                f"samples{kinds} {', '.join(changes)}")
+            return (f"{what} changed nothing: none of {epochs} epochs had {lower} loss than the start ({before}) on "
+                    f"{samples} held-out samples")
+        return (f"{what} on {trained} samples, epoch {self.chosen} of {epochs}: loss on {samples} held-out samples "
+                f"{before} -> {self.found.mean():.4g}")
 
 
 def surely_lower(after: Array, before: Array) -> bool:

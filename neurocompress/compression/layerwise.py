@@ -7,6 +7,7 @@ threshold, so errors of different neurons weigh as much as they matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,13 @@ from ..network.nodes import Array
 from .calibrate import Calibration
 from .follow import Followed, follow
 from .hessian import Bias, centred, damped
-from .layer import CompressedLayer, weights_of
+from .layer import CompressedLayer, weights_of, with_layers
 from .module import Module
 from .onto_grid import Grids, Task, Trial, joined, onto_grid
 from .ordering import MEMORY
 from .prune import ground, prune
 from .quantize import inverse_factor, layer_error
+from .rates import plain, row_scales
 from .recipe import Recipe
 from .refine import Decay
 
@@ -48,6 +50,8 @@ def compress_population(
     if how.follow and spikes is not None and calibration is not None and network is not original:
         followed = follow(network, original, modules, spikes, how.membrane, corrected, device)
     tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
+    if how.follow and spikes is not None:
+        tasks = _as_often(tasks, network, original, spikes, device)
     if all(grids.bits(name) is None for m in modules for name in m.layers):
         return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
 
@@ -94,7 +98,19 @@ def _task(
     factors = [inverse_factor(h) for h in used] if how.compensate else None
     # where something was pruned, the refit weights are what the grid should reach: they are the minimum on the support
     return Task(module, target, used, factors, pruned.weight, pruned.mask, pruned.damping, pruned.dead,
-                biases)
+                biases, np.ones(len(target)))
+
+
+def _as_often(tasks: list[Task], network: Network, original: Network, spikes: np.ndarray, device: str) -> list[Task]:
+    """The tasks with rows as strong as it takes for their neurons to fire as often as before (see rates)."""
+    population, layers = tasks[0].module.population, [n for t in tasks for n in t.module.layers]
+    changed = network is not original or any(not torch.equal(t.weight, t.module.weight) for t in tasks)
+    if not changed or not plain(network, population, layers):
+        return tasks
+    found = {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
+    scales = row_scales(with_layers(network, found), original, population, len(tasks[0].weight), spikes, device)
+    column = torch.from_numpy(scales)[:, None]
+    return [replace(t, target=t.target * column, weight=t.weight * column, scales=scales) for t in tasks]
 
 
 def _unrounded(task: Task, network: Network) -> dict[str, CompressedLayer]:
@@ -120,10 +136,10 @@ def _layers(
     return _finished(task, network, torch.from_numpy(joined(task.module, trial.granted).value(m)), error, more, shift)
 
 
-def bias_shift(module: Module, weight: Tensor, before: Bias, after: Bias) -> Array:
+def bias_shift(target: Tensor, weight: Tensor, groups: list[slice], before: Bias, after: Bias) -> Array:
     """What each row's bias must make up for, (rows,) in thresholds: the minimum over b of E|M(W x - Q x' - b)|^2."""
-    parts = [(module.weight[rows] @ h - weight[rows] @ k) / after.unit
-             for rows, h, k in zip(module.rows, before.drive, after.drive, strict=True)]
+    parts = [(target[rows] @ h - weight[rows] @ k) / after.unit
+             for rows, h, k in zip(groups, before.drive, after.drive, strict=True)]
     found: Array = torch.cat(parts).numpy()
     return found
 
@@ -139,7 +155,7 @@ def _finished(
     masks, weights, out = module.split(task.mask), module.split(weight), {}
     biased = next((n for n in module.layers if weights_of(network, n).bias is not None), None)
     if task.biases is not None:
-        shift = bias_shift(module, weight, *task.biases)
+        shift = bias_shift(module.weight * torch.from_numpy(task.scales)[:, None], weight, module.rows, *task.biases)
     for name in module.layers:
         node, gain = weights_of(network, name), module.gains[name]
         shape, per_row = node.weight.shape, (-1, *(1,) * (node.weight.ndim - 1))
@@ -152,6 +168,8 @@ def _finished(
             found |= {"m": found["m"].reshape(shape), "step": step.reshape(per_row)}
             value = found["m"] * found["step"]
         bias = node.bias
+        if bias is not None:
+            bias = bias * task.scales
         if bias is not None and name == biased and shift is not None and np.any(shift):
             bias = bias + shift / gain
         out[name] = CompressedLayer(

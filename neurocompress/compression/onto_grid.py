@@ -57,7 +57,8 @@ class Grids(Protocol):
 @dataclass(frozen=True, eq=False)
 class Task:
     """One module on its way: the weights to reach, their Hessians (damped), and what was pruned. biases: where the
-    rows' biases are corrected, how a constant input goes with the inputs before and after compression."""
+    rows' biases are corrected, how a constant input goes with the inputs before and after compression. scales: (rows,)
+    what the rows were multiplied by, and their biases are to be."""
 
     module: Module
     target: Tensor
@@ -68,6 +69,7 @@ class Task:
     damping: float
     dead: int
     biases: tuple[Bias, Bias] | None
+    scales: Array
 
     @property
     def stays(self) -> np.ndarray | None:
