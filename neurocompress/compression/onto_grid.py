@@ -200,7 +200,7 @@ def _refined(
 ) -> tuple[Trial, Array | None, float]:
     """The trials, best first, until one can be moved to where every calibration spike stays."""
     module = task.module
-    constant = np.zeros(len(module.weight)) if module.bias is None else np.asarray(module.bias)
+    constant = np.zeros(len(module.weight)) if module.bias is None else np.asarray(module.bias) * task.scales
     rule = network.conventions
     step = discretize(network.nodes[module.population], rule)  # type: ignore[arg-type]
     leak = np.broadcast_to(step.leak / threshold_of(step), constant.shape)

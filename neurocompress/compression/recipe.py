@@ -31,7 +31,8 @@ class Method:
     membrane: H_SMP = 2 E[(MX)^T MX] instead of H = 2 E[X^T X]. support: how pruned weights are chosen.
     compensate: whether weights that stay make up for the others (refit, GPTQ). search: whether the end of a grid is
     searched on the layer's loss, and its integers by descent. follow: whether a layer is fitted to the compressed
-    spikes that it will receive, and its rows weigh as much as the weights behind them. distill: epochs of a pruned
+    spikes that it will receive, its rows weigh as much as the weights behind them, and its neurons are to fire as often
+    as before. distill: epochs of a pruned
     network with the original as its teacher. levels, allocation: the defaults where a recipe names none.
     """
 
