@@ -50,7 +50,8 @@ def compress_population(
     if how.follow and spikes is not None and calibration is not None and network is not original:
         followed = follow(network, original, modules, spikes, how.membrane, corrected, device)
     tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
-    if how.follow and spikes is not None:
+    refined = behaviour is not None and decay is not None and recipe.search  # it meets every single spike itself
+    if how.follow and spikes is not None and not refined:
         tasks = _as_often(tasks, network, original, spikes, device)
     if all(grids.bits(name) is None for m in modules for name in m.layers):
         return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
