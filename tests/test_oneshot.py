@@ -202,27 +202,26 @@ def test_methods_without_compensation_need_no_data(method):
 
 
 def lost_by_the_first_layer(network: Network, spikes: np.ndarray, method: str, asked: dict[str, float]) -> float:
-    """Mean squared error of the filtered current into lif1, weights and bias, a neuron's weighted by what its spikes
-    mean to the layer behind it: the squared norm of its weights there."""
+    """Mean squared error of the filtered current into lif1, weights and bias, each neuron's after the one factor that
+    makes it least (how strong a row is goes by its neuron's rate, see test_rates), a neuron's weighted by what its
+    spikes mean to the layer behind it: the squared norm of its weights there."""
     found = compress_network(network, spikes, recipe_of(None, method=method, allocation="uniform", **asked))
     node, layer = network.nodes["fc1"], found.layers["fc1"]
-    change = np.concatenate([layer.weight - node.weight, (layer.bias - node.bias)[:, None]], axis=1)
     x = np.concatenate([spikes, np.ones((*spikes.shape[:2], 1))], axis=2)
     steps = np.arange(spikes.shape[1])
     m = np.where(steps[:, None] >= steps, (2 / 3.0) ** np.maximum(0, steps[:, None] - steps), 0.0)
-    error = np.square(np.einsum("ts,nsd,rd->ntr", m, x, change)).mean(axis=(0, 1))
+    before, after = (np.einsum("ts,nsd,rd->ntr", m, x, np.concatenate([w.weight, w.bias[:, None]], axis=1))
+                     for w in (node, layer))
+    factor = (before * after).sum(axis=(0, 1)) / np.square(after).sum(axis=(0, 1))
+    error = np.square(before - factor * after).mean(axis=(0, 1))
     return float(error @ np.square(network.nodes["fc2"].weight).sum(axis=0))
 
 
 @pytest.mark.parametrize("asked", [{"sparsity": 0.8}, {"sparsity": 0.9}, {"bits": 2}, {"bits": 3},
                                    {"bits": 4, "sparsity": 0.8}])
 def test_a_layer_loses_less_than_by_the_papers_method(asked):
-    """In the median of drawn networks, and always less than by magnitude and rounding. The first layer, whose inputs
-    are the same for all methods."""
-    ratios = []
+    """And the paper's less than magnitude and rounding. The first layer, whose inputs are the same for all methods."""
     for seed in range(7):
         given = drawn_network(seed), drawn_spikes(seed)
         ours, paper, plainly = (lost_by_the_first_layer(*given, m, asked) for m in ("sbc", "sbc-paper", "rtn"))
-        assert ours < plainly
-        ratios.append(ours / paper)
-    assert np.median(ratios) <= 1.0
+        assert ours < paper < plainly

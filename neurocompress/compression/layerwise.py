@@ -43,21 +43,21 @@ def compress_population(
     """
     how = recipe.how
     behaviour = None if calibration is None else calibration.behaviours.get(modules[0].population)
-    if any(m.layers != m.group for m in modules):
+    if len(modules) > 1 or modules[0].layers != modules[0].group:
         behaviour = None  # it is that of all layers
-    corrected = recipe.biases == "corrected" and (behaviour is None or decay is None)  # refinement moves them itself
+    refined = behaviour is not None and decay is not None and recipe.search
+    corrected = recipe.biases == "corrected" and not refined  # refinement moves them itself
     followed: dict[tuple[str, ...], Followed] = {}
     if how.follow and spikes is not None and calibration is not None and network is not original:
         followed = follow(network, original, modules, spikes, how.membrane, corrected, device)
     tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
-    refined = behaviour is not None and decay is not None and recipe.search  # it meets every single spike itself
-    if how.follow and spikes is not None and not refined:
+    if how.follow and spikes is not None and not refined:  # which meets every single spike
         tasks = _as_often(tasks, network, original, spikes, device)
     if all(grids.bits(name) is None for m in modules for name in m.layers):
         return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
 
     best, shift, missed_by = onto_grid(tasks, grids, search=recipe.search, data=calibration is not None,
-                                       original=original, behaviour=behaviour, decay=decay)
+                                       original=original, behaviour=behaviour if refined else None, decay=decay)
     out: dict[str, CompressedLayer] = {}
     for task, m, error in zip(tasks, best.integers, best.errors, strict=True):
         out |= _layers(task, network, best, m, float(error.sum()), shift, missed_by, grids)

@@ -84,7 +84,7 @@ def onto_grid(
     what it left (None: not refined).
 
     search: try several ends of the grid and descend. data: whether the Hessians are of calibration data. behaviour and
-    decay: of a population that is small enough to be refined, as the original network and the chip have them.
+    decay: of a population of one module that is to be refined, as the original network and the chip have them.
     """
     population = tasks[0].module.population
     parts = {n: w for task in tasks for n, w in task.module.split(task.weight).items()}
@@ -103,7 +103,7 @@ def onto_grid(
     if search and data:
         best = _polished(best, tasks, grids.free and grids.per_row)
     shift, missed_by = None, None
-    if behaviour is not None and decay is not None and search and len(tasks) == 1:
+    if behaviour is not None and decay is not None:
         more = (start for s in FINE for t in [trial(s)] for start in (t, _polished(t, tasks, False)))
         best, shift, missed_by = _refined(original, tasks[0], behaviour, decay,
                                           itertools.chain(tried[:REFINED], [best], more))
@@ -200,7 +200,7 @@ def _refined(
 ) -> tuple[Trial, Array | None, float]:
     """The trials, best first, until one can be moved to where every calibration spike stays."""
     module = task.module
-    constant = np.zeros(len(module.weight)) if module.bias is None else np.asarray(module.bias) * task.scales
+    constant = np.zeros(len(module.weight)) if module.bias is None else np.asarray(module.bias)
     rule = network.conventions
     step = discretize(network.nodes[module.population], rule)  # type: ignore[arg-type]
     leak = np.broadcast_to(step.leak / threshold_of(step), constant.shape)
