@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from drawn_networks import looped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from neurocompress.frontends.nir import read
 from neurocompress.network.conventions import PRESETS, Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Delay, Input, Linear, Neuron, Output, Threshold
-from neurocompress.simulation.float import simulate
+from neurocompress.simulation.float import Peak, Runner, batches, simulate
 
 BRAILLE = {
     "norse": ("braille_noDelay_bias_zero", {}, "norse_activity_noDelay_bias_zero"),
@@ -214,6 +215,26 @@ def test_batches_do_not_change_a_bit(monkeypatch):
     whole = simulate(network, x)["output"]
     monkeypatch.setattr("neurocompress.simulation.float.BLOCK_BYTES", 4 * 4 * 20 * 2)  # two samples a batch
     np.testing.assert_array_equal(simulate(network, x)["output"], whole)
+
+
+@pytest.mark.parametrize("kept", ["a", "rec", "wait", "fc2", "input"])
+def test_only_what_a_kept_node_depends_on_runs(kept):
+    network = looped(np.random.default_rng(3), "LIF", Conventions(dt=1.0))
+    x = (np.random.default_rng(4).random((3, 9, 4)) < 0.4).astype(np.float32)
+    (alone,), (whole,) = (list(batches(network, x, (kept, *more))) for more in ((), ("output",)))
+    assert set(alone) == {kept}
+    torch.testing.assert_close(alone[kept], whole[kept], rtol=0, atol=0)
+    loop = {"input", "fc", "a", "slow", "rec"}
+    behind = {"input": {"input"}, "a": loop, "rec": loop, "wait": loop | {"wait"}, "fc2": loop | {"wait", "fc2"}}
+    runner = Runner(network, (kept,), torch.float32, torch.device("cpu"))
+    assert {name for group in runner.groups for name in group} == behind[kept]
+
+
+def test_peaks_are_of_every_population_whatever_is_kept():
+    network = looped(np.random.default_rng(3), "LIF", Conventions(dt=1.0))
+    peaks: dict[str, Peak] = {}
+    list(batches(network, np.ones((1, 4, 4), dtype=np.float32), ("a",), peaks=peaks))
+    assert set(peaks) == {"a", "b"}
 
 
 def test_unknown_nodes_and_wrong_shapes_are_refused():

@@ -28,7 +28,8 @@ class Calibration:
     the inputs X of the reference and X' of the network (None without a reference). biases, crossed_biases: how a
     constant input goes with the inputs of the network, and of the reference. energies: likewise, mean squared norms
     of the filtered and of the plain input at each time step, (2, timesteps). peaks: by population, the largest
-    membrane potential and the largest synaptic contribution to it in one step, in the network's units.
+    membrane potential and the largest synaptic contribution to it in one step, in the network's units; empty where it
+    was calibrated with a reference.
     behaviours: inputs and spikes of populations small enough to be refined neuron by neuron. grounds: of pruning, by
     module and recipe, as they are found (several recipes may share one calibration)."""
 
@@ -73,7 +74,8 @@ def calibrate(
         population_of(network, g[0]): g for g in groups if membrane and _refinable(network, g, spikes)}
     kept: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {p: [] for p in small}
     done = 0
-    runs = batches(network, spikes, (*feeds.values(), *small), device=device, peaks=peaks)
+    wanted = peaks if reference is None else None
+    runs = batches(network, spikes, (*feeds.values(), *small), device=device, peaks=wanted)
     before = repeat(None) if reference is None else batches(reference, spikes, feeds.values(), device=device)
     for signals, original in zip(runs, before, strict=reference is not None):
         for population, group in small.items():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..network.graph import Network
-from ..network.nodes import Array, Neuron, Node, Output
+from ..network.nodes import Array, Neuron, Node
 from ..simulation.float import batches
 
 #: Gains that are tried; between them the number of spikes is interpolated.
@@ -61,25 +61,16 @@ def _counts(network: Network, population: str, gains: Sequence[float], rows: int
 
 
 def _probe(network: Network, population: str, gains: Sequence[float]) -> tuple[Network, tuple[str, ...]]:
-    """The network up to a population, with a copy of it for each gain beside it; and the copies' names.
+    """The network with a copy of the population for each gain beside it, and the copies' names.
 
     Thresholds, resets and leak potentials divided by a gain are what multiplying the input by it is.
     """
-    before, waiting = {network.input}, [population]
-    while waiting:
-        name = waiting.pop()
-        if name not in before:
-            before.add(name)
-            waiting += network.inputs_of(name)
     node = network.nodes[population]
     assert isinstance(node, Neuron)
     mark = "@" * (1 + max(map(len, network.nodes)))  # longer than any name that is taken
-    copies = {f"{mark}{k}": _stronger(node, gain) for k, gain in enumerate(gains)}
-    nodes: dict[str, Node] = {name: network.nodes[name] for name in network.nodes if name in before}
-    edges = [(a, b) for a, b in network.edges if a in before and b in before]
-    edges += [(a, name) for name in copies for a in network.inputs_of(population)]
-    edges += [(name, mark) for name in copies]
-    return replace(network, nodes=nodes | copies | {mark: Output()}, edges=tuple(edges)), tuple(copies)
+    copies: dict[str, Node] = {f"{mark}{k}": _stronger(node, gain) for k, gain in enumerate(gains)}
+    edges = tuple((source, name) for name in copies for source in network.inputs_of(population))
+    return replace(network, nodes=network.nodes | copies, edges=network.edges + edges), tuple(copies)
 
 
 def _stronger(node: Neuron, gain: float) -> Neuron:

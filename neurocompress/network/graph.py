@@ -60,6 +60,15 @@ class Network:
     def outputs_of(self, name: str) -> tuple[str, ...]:
         return self._targets.get(name, ())
 
+    def needed_for(self, names: Iterable[str]) -> frozenset[str]:
+        """These nodes and all that they depend on."""
+        found, waiting = set(names), list(names)
+        while waiting:
+            more = [n for n in self.inputs_of(waiting.pop()) if n not in found]
+            found.update(more)
+            waiting += more
+        return frozenset(found)
+
     @cached_property
     def input(self) -> str:
         return next(name for name, node in self.nodes.items() if isinstance(node, Input))

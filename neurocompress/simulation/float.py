@@ -126,12 +126,16 @@ def in_turn(run: Callable[[int], Signals], starts: Iterable[int]) -> Iterator[Si
 class Runner:
     """A network made ready: weights as tensors, constant inputs, delays of its edges.
 
-    learning: run under autograd, with these weights and this gradient of spikes.
+    keep: nodes whose signals are wanted; with peaks, which are of every population, the whole network runs, else only
+    what is kept and what it depends on. learning: run under autograd, with these weights and this gradient of spikes.
     """
 
     def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device,
                  peaks: dict[str, Peak] | None = None, learning: Learning | None = None):
         self.network, self.keep, self.peaks, self.learning = network, frozenset(keep), peaks, learning
+        needed = network.needed_for(keep if peaks is None else network.nodes)
+        self.groups = [group for group in network.groups if needed.issuperset(group)]
+        self.uses = {name: sum(n in needed for n in network.outputs_of(name)) for name in network.nodes}
         self.lock = Lock()
         self.apply = {name: operation(name, node, dtype, device, learning) for name, node in network.nodes.items()}
         self.rest: Signals = {}
@@ -169,8 +173,8 @@ class Runner:
 
     def _run(self, x: Tensor) -> Signals:
         signals: Signals = {self.network.input: x}
-        uses = {name: len(self.network.outputs_of(name)) for name in self.network.nodes}
-        for group in self.network.groups:
+        uses = dict(self.uses)
+        for group in self.groups:
             looped = len(group) > 1 or (group[0], group[0]) in self.network.feedback
             if looped:
                 self._run_loop(group, signals)
