@@ -53,8 +53,8 @@ def compress(
     from .compression.recipe import Recipe, load_recipe, recipe_of
     from .compression.walk import MEMORY
     from .data.spikes import drawn, load_spikes
-    from .oneshot import compress_network
-    from .pipeline import compress_for
+    from .oneshot import compress_network, seen
+    from .pipeline import compress_for, learned
 
     base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
     chosen = recipe_of(base, **flags)
@@ -66,7 +66,9 @@ def compress(
     if spikes is not None and samples is not None:
         spikes = spikes[drawn(len(spikes), samples, seed)]
     if target is not None:
-        return compress_for(network, load_profile(target), spikes, chosen, progress=progress)
+        calibration = None if spikes is None else seen(spikes, chosen.distilled)
+        made = compress_for(network, load_profile(target), calibration, chosen, progress=progress)
+        return made if spikes is None else learned(made, spikes, progress)
     return compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint, progress=progress)
 
 

@@ -21,7 +21,7 @@ from neurocompress import fitting
 from neurocompress.chip.profile import profile_text
 from neurocompress.cli import cli, spread_record
 from neurocompress.compression import judge
-from neurocompress.data.spikes import load_spikes
+from neurocompress.data.spikes import SpikeData, load_spikes
 
 CALIBRATION, TEST = EXAMPLE / "digits_calibration.npz", EXAMPLE / "digits_test.npz"
 
@@ -225,6 +225,18 @@ def test_a_pruned_deployment_learns_its_originals_outputs_and_keeps_its_zeros(
         before, after = (made[name].nodes[layer].weight for name in ("not", "learned"))
         assert np.any(before != after)
         assert np.all(after[before == 0] == 0)
+
+
+def test_compress_for_a_chip_gives_the_weights_that_deploy_gives() -> None:
+    spikes, flags = load_spikes(TEST).spikes[:100], {"sparsity": 0.97, "distill": 1}
+    deployed = neurocompress.deploy(DIGITS, "loihi2", data=SpikeData(spikes, None, "few"), **flags)
+    chosen = deployed.report.calibration.indices
+    assert chosen is not None
+    made = neurocompress.compress(DIGITS, spikes[list(chosen)], target="loihi2", **flags)
+    assert any("learning the original's outputs" in note for note in made.notes)
+    assert set(made.layers) == {"fc1", "fc2"}
+    for name, layer in made.layers.items():
+        np.testing.assert_array_equal(layer.m, deployed.compressed.layers[name].m)
 
 
 def test_deploy_without_out_names_the_bundle_after_model_and_target(
