@@ -17,10 +17,10 @@ class CompressedLayer:
     m: grid integers, int64, or None. step: weight units per integer, (rows, 1...) broadcastable, or None.
     grid_range: smallest and largest m of the grid. mask: weights that were kept. bias: the layer's bias after
     correction, or None. error: mean squared error of the filtered input in threshold units, summed over the outputs of
-    all layers into the population; share_lost: the same relative to the input's own square. scale_share: end of the
-    grid as a share of the largest weight (the mean over rows). missed_by: None, or by how much calibration spikes are
-    still missed, in thresholds (0: none). dead_inputs: inputs without a calibration spike. damping: what the Hessian
-    needed."""
+    all layers into the population, had no row been scaled (see rates); share_lost: the same relative to the input's own
+    square. scale_share: end of the grid as a share of the largest weight (the mean over rows). missed_by: None, or by
+    how much calibration spikes are still missed, in thresholds (0: none). dead_inputs: inputs without a calibration
+    spike. damping: what the Hessian needed."""
 
     weight: Array
     m: np.ndarray | None

@@ -60,7 +60,7 @@ def compress_population(
                                        original=original, behaviour=behaviour if refined else None, decay=decay)
     out: dict[str, CompressedLayer] = {}
     for task, m, error in zip(tasks, best.integers, best.errors, strict=True):
-        out |= _layers(task, network, best, m, float(error.sum()), shift, missed_by, grids)
+        out |= _layers(task, network, best, m, error, shift, missed_by, grids)
     return out
 
 
@@ -116,13 +116,14 @@ def _as_often(tasks: list[Task], network: Network, original: Network, spikes: np
 
 def _unrounded(task: Task, network: Network) -> dict[str, CompressedLayer]:
     """Pruned only: the weights that stay keep their floating-point values."""
-    error = sum(float(layer_error(task.target[rows].numpy(), task.weight[rows].numpy(), h).sum())
-                for rows, h in zip(task.module.rows, task.hessians, strict=True))
+    error = np.empty(len(task.weight))
+    for rows, h in zip(task.module.rows, task.hessians, strict=True):
+        error[rows] = layer_error(task.target[rows].numpy(), task.weight[rows].numpy(), h)
     return _finished(task, network, task.weight, error, {})
 
 
 def _layers(
-    task: Task, network: Network, trial: Trial, m: np.ndarray, error: float, shift: Array | None,
+    task: Task, network: Network, trial: Trial, m: np.ndarray, error: Array, shift: Array | None,
     missed_by: float | None, grids: Grids,
 ) -> dict[str, CompressedLayer]:
     parts = task.module.split(torch.from_numpy(m))
@@ -146,11 +147,12 @@ def bias_shift(target: Tensor, weight: Tensor, groups: list[slice], before: Bias
 
 
 def _finished(
-    task: Task, network: Network, weight: Tensor, error: float, more: Mapping[str, dict[str, Any]],
+    task: Task, network: Network, weight: Tensor, error: Array, more: Mapping[str, dict[str, Any]],
     shift: Array | None = None,
 ) -> dict[str, CompressedLayer]:
-    """Back from threshold units into the model's, layer by layer."""
+    """Back from threshold units into the model's, layer by layer. error: of each row, as it was scaled."""
     module = task.module
+    lost = float((error / np.square(task.scales)).sum())
     energy = sum(float(((module.weight[rows] @ h) * module.weight[rows]).sum()) / 2
                  for rows, h in zip(module.rows, task.hessians, strict=True))
     masks, weights, out = module.split(task.mask), module.split(weight), {}
@@ -174,6 +176,6 @@ def _finished(
         if bias is not None and name == biased and shift is not None and np.any(shift):
             bias = bias + shift / gain
         out[name] = CompressedLayer(
-            weight=value, mask=masks[name].numpy().reshape(shape), bias=bias, error=error,
-            share_lost=error / energy if energy > 0 else 0.0, dead_inputs=task.dead, damping=task.damping, **found)
+            weight=value, mask=masks[name].numpy().reshape(shape), bias=bias, error=lost,
+            share_lost=lost / energy if energy > 0 else 0.0, dead_inputs=task.dead, damping=task.damping, **found)
     return out
