@@ -215,8 +215,8 @@ class Runner:
             late = self.network.conventions.output_delay
             out = self._room(steps + late, x.shape[1:], x)
             membrane = self._membrane(name, node, batch)
-            for t in range(steps):
-                membrane.step(x[t], out[t + late])
+            for t, now in enumerate(x.unbind()):  # x[t] fills a whole signal with zeros in each step backward
+                membrane.step(now, out[t + late])
             self._note_peak(name, membrane)
             signals[name] = joined(out, steps)
         elif isinstance(node, Delay):
@@ -252,12 +252,13 @@ class Runner:
         }
         delays = {n: steps_of(node, self.network) for n in group if isinstance(node := nodes[n], Delay)}
         history = {n: self._room(steps, (batch, *shapes[n]), example) for n in delays}
+        heard = {a: signals[a].unbind() for arriving in edges.values() for a, _, _ in arriving if a not in sent}
         for t in range(steps):
             for name in group:
                 x: Tensor | None = None
                 for source, lag, before in edges[name]:
-                    arriving = sent[source] if source in sent else signals[source]
-                    part = arriving[t - lag] if t >= lag else before.expand(batch, *before.shape)
+                    known = sent[source] if source in sent else heard[source]
+                    part = known[t - lag] if t >= lag else before.expand(batch, *before.shape)
                     x = part if x is None else x + part
                 assert x is not None
                 if name in membranes:
