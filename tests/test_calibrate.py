@@ -118,6 +118,20 @@ def test_the_energies_are_mean_squared_norms_at_each_step():
     np.testing.assert_allclose(calibrate(network, x).energies[("fc", "rec")], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_spikes_of_every_neuron_are_counted(monkeypatch):
+    from neurocompress.simulation import float as simulator
+
+    rng = np.random.default_rng(4)
+    network = recurrent(rng)
+    x = (rng.random((7, 12, 3)) < 0.4).astype(np.float32)
+    (population,) = network.populations
+    expected = simulate(network, x, (population,))[population].sum(axis=(0, 1))
+    assert expected.any()
+    monkeypatch.setattr(simulator, "BLOCK_BYTES", 2 * 5 * 12 * 4)  # two samples
+    np.testing.assert_array_equal(calibrate(network, x).counts[population], expected)
+    assert not calibrate(network, x, reference=network).counts
+
+
 def test_the_cross_term_is_that_of_both_networks_inputs():
     """2 E[(MX)^T MX'] with X of the reference and X' of the network, whose own H is 2 E[(MX')^T MX']."""
     rng = np.random.default_rng(1)

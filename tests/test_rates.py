@@ -72,8 +72,8 @@ def test_rows_that_became_weaker_are_brought_back(seed):
     network, spikes = image(rng), (rng.random((12, 10, 2, 6, 6)) < 0.3).astype(np.float32)
     lost = rng.uniform(0.4, 1.3, 8)
     weak = scaled(network, "conv", lost)
-    found = row_scales(weak, network, "lif", 8, spikes)
-    wanted, before = counts(network, "lif", spikes), counts(weak, "lif", spikes)
+    found = row_scales(weak, "lif", wanted := counts(network, "lif", spikes), spikes)
+    before = counts(weak, "lif", spikes)
     after = counts(scaled(weak, "conv", found), "lif", spikes)
     loud = wanted > 200  # of 4320: others are told from too few spikes
     np.testing.assert_allclose((found * lost)[loud], 1.0, atol=0.08)
@@ -86,10 +86,10 @@ def test_silent_rows_stay_and_no_row_leaves_the_range():
     network, spikes = image(rng), (rng.random((6, 10, 2, 6, 6)) < 0.3).astype(np.float32)
     nothing, faint = np.ones(8), np.ones(8)
     nothing[2], faint[4] = 0.0, 1e-3
-    assert row_scales(scaled(network, "conv", nothing), network, "lif", 8, spikes)[2] == 1.0  # nothing left to scale
-    silent = scaled(network, "conv", nothing)
-    assert row_scales(network, silent, "lif", 8, spikes)[2] == 1.0  # silent before: no rate to reach
-    found = row_scales(scaled(network, "conv", faint), network, "lif", 8, spikes)
+    wanted, silent = counts(network, "lif", spikes), scaled(network, "conv", nothing)
+    assert row_scales(silent, "lif", wanted, spikes)[2] == 1.0  # nothing left to scale
+    assert row_scales(network, "lif", counts(silent, "lif", spikes), spikes)[2] == 1.0  # silent before: no rate
+    found = row_scales(scaled(network, "conv", faint), "lif", wanted, spikes)
     assert found.min() >= GAINS[0]
     assert found.max() <= GAINS[-1]
 

@@ -28,8 +28,9 @@ class Calibration:
     the inputs X of the reference and X' of the network (None without a reference). biases, crossed_biases: how a
     constant input goes with the inputs of the network, and of the reference. energies: likewise, mean squared norms
     of the filtered and of the plain input at each time step, (2, timesteps). peaks: by population, the largest
-    membrane potential and the largest synaptic contribution to it in one step, in the network's units; empty where it
-    was calibrated with a reference.
+    membrane potential and the largest synaptic contribution to it in one step, in the network's units. counts: by
+    spiking population that a group feeds, each neuron's spikes over all samples, float64. Peaks and counts are empty
+    where it was calibrated with a reference.
     behaviours: inputs and spikes of populations small enough to be refined neuron by neuron. grounds: of pruning, by
     module and recipe, as they are found (several recipes may share one calibration)."""
 
@@ -39,6 +40,7 @@ class Calibration:
     crossed_biases: dict[Group, Bias]
     energies: dict[Group, np.ndarray]
     peaks: dict[str, Peak]
+    counts: dict[str, np.ndarray]
     samples: int
     behaviours: dict[str, Behaviour]
     grounds: dict[Hashable, Ground] = field(default_factory=dict)
@@ -70,14 +72,18 @@ def calibrate(
     crossed = {group: Hessian(*_size(network, group)) for group in groups} if reference is not None else {}
     energies = {group: np.zeros((2, spikes.shape[1])) for group in groups}
     peaks: dict[str, Peak] = {}
-    small = {} if reference is not None else {
-        population_of(network, g[0]): g for g in groups if membrane and _refinable(network, g, spikes)}
+    fed = {} if reference is not None else {population_of(network, g[0]): g for g in groups}
+    small = {p: g for p, g in fed.items() if membrane and _refinable(network, g, spikes)}
+    counts = {p: np.zeros(network.shapes[p]) for p in fed
+              if isinstance(node := network.nodes[p], Neuron) and node.v_threshold is not None}
     kept: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {p: [] for p in small}
     done = 0
     wanted = peaks if reference is None else None
-    runs = batches(network, spikes, (*feeds.values(), *small), device=device, peaks=wanted)
+    runs = batches(network, spikes, (*feeds.values(), *counts), device=device, peaks=wanted)
     before = repeat(None) if reference is None else batches(reference, spikes, feeds.values(), device=device)
     for signals, original in zip(runs, before, strict=reference is not None):
+        for population, count in counts.items():
+            count += signals[population].sum(dim=(0, 1), dtype=torch.float64).cpu().numpy()
         for population, group in small.items():
             x = torch.cat([late(network, layer, signals[feeds[layer]]) for layer in group], dim=-1)
             kept[population].append(
@@ -98,7 +104,7 @@ def calibrate(
         {g: h.mean() for g, h in hessians.items()},
         None if reference is None else {g: h.mean() for g, h in crossed.items()},
         {g: h.bias() for g, h in hessians.items()}, {g: h.bias() for g, h in crossed.items()},
-        {g: e / len(spikes) for g, e in energies.items()}, peaks, len(spikes), behaviours)
+        {g: e / len(spikes) for g, e in energies.items()}, peaks, counts, len(spikes), behaviours)
 
 
 def hessian_bytes(network: Network, group: Group) -> int:

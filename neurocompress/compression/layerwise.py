@@ -51,8 +51,8 @@ def compress_population(
     if how.follow and spikes is not None and calibration is not None and network is not original:
         followed = follow(network, original, modules, spikes, how.membrane, corrected, device)
     tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
-    if how.follow and spikes is not None and not refined:  # which meets every single spike
-        tasks = _as_often(tasks, network, original, spikes, device)
+    if how.follow and spikes is not None and calibration is not None and not refined:  # which meets every single spike
+        tasks = _as_often(tasks, network, original, spikes, calibration, device)
     if all(grids.bits(name) is None for m in modules for name in m.layers):
         return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
 
@@ -102,14 +102,16 @@ def _task(
                 biases, np.ones(len(target)))
 
 
-def _as_often(tasks: list[Task], network: Network, original: Network, spikes: np.ndarray, device: str) -> list[Task]:
+def _as_often(tasks: list[Task], network: Network, original: Network, spikes: np.ndarray, calibration: Calibration,
+              device: str) -> list[Task]:
     """The tasks with rows as strong as it takes for their neurons to fire as often as before (see rates)."""
     population, layers = tasks[0].module.population, [n for t in tasks for n in t.module.layers]
     changed = network is not original or any(not torch.equal(t.weight, t.module.weight) for t in tasks)
     if not changed or not plain(network, population, layers):
         return tasks
     found = {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
-    scales = row_scales(with_layers(network, found), original, population, len(tasks[0].weight), spikes, device)
+    wanted = calibration.counts[population].reshape(len(tasks[0].weight), -1).sum(axis=1)
+    scales = row_scales(with_layers(network, found), population, wanted, spikes, device)
     column = torch.from_numpy(scales)[:, None]
     return [replace(t, target=t.target * column, weight=t.weight * column, scales=scales) for t in tasks]
 

@@ -22,17 +22,15 @@ from ..simulation.float import batches
 GAINS = tuple(np.geomspace(0.7, 3.0, 12).tolist())
 
 
-def row_scales(network: Network, original: Network, population: str, rows: int, spikes: np.ndarray,
-               device: str = "cpu") -> Array:
+def row_scales(network: Network, population: str, wanted: Array, spikes: np.ndarray, device: str = "cpu") -> Array:
     """What to multiply each row of the weights into `population` by, (rows,) float64, within the range of GAINS.
 
-    network: compressed up to and with the layers into the population. rows: neurons of the population, or channels
-    when its neurons share weights. spikes: calibration data (samples, timesteps, *input shape). A row whose neurons
-    were silent, or are with any gain, stays as it is.
+    network: compressed up to and with the layers into the population. wanted: spikes of each row's neurons (rows are
+    neurons, or channels when neurons share weights) before compression, over all of the calibration data `spikes`
+    (samples, timesteps, *input shape). A row whose neurons were silent, or are with any gain, stays as it is.
     """
-    wanted = _counts(original, population, (1.0,), rows, spikes, device)[0]
-    found = _counts(network, population, GAINS, rows, spikes, device)
-    scales = np.ones(rows)
+    found = _counts(network, population, GAINS, len(wanted), spikes, device)
+    scales = np.ones(len(wanted))
     for row in np.flatnonzero((wanted > 0) & found.any(axis=0)):
         rising = np.maximum.accumulate(found[:, row])
         first = int(np.argmax(rising >= rising[-1]))  # beyond it a gain changes nothing
