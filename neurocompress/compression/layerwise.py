@@ -175,8 +175,8 @@ def _finished(
         bias = node.bias
         if bias is not None:
             bias = bias * task.scales
-        if bias is not None and name == biased and shift is not None and np.any(shift):
-            bias = bias + shift / gain
+            if name == biased and shift is not None and np.any(shift):
+                bias = bias + shift / gain
         out[name] = CompressedLayer(
             weight=value, mask=masks[name].numpy().reshape(shape), bias=bias, error=lost,
             share_lost=lost / energy if energy > 0 else 0.0, dead_inputs=task.dead, damping=task.damping, **found)

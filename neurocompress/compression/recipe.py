@@ -32,8 +32,8 @@ class Method:
     compensate: whether weights that stay make up for the others (refit, GPTQ). search: whether the end of a grid is
     searched on the layer's loss, and its integers by descent. follow: whether a layer is fitted to the compressed
     spikes that it will receive, its rows weigh as much as the weights behind them, and its neurons are to fire as often
-    as before. distill: epochs of a pruned
-    network with the original as its teacher. levels, allocation: the defaults where a recipe names none.
+    as before. distill: epochs of a pruned network with the original as its teacher. levels, allocation: the defaults
+    where a recipe names none.
     """
 
     membrane: bool

@@ -145,14 +145,18 @@ class Network:
         Raises `Refused` when a group holds no neuron: a loop without memory has no value.
         """
         groups = strongly_connected(self.order, self.outputs_of)
-        loops = [g for g in groups if len(g) > 1 or (g[0], g[0]) in self.feedback]
-        dead = [g for g in loops if not any(isinstance(self.nodes[n], (Neuron, Threshold)) for n in g)]
+        dead = [g for g in groups if self.is_loop(g)
+                and not any(isinstance(self.nodes[n], (Neuron, Threshold)) for n in g)]
         if dead:
             raise Refused(
                 Problem("the loop " + " -> ".join(g) + " holds no neuron", fix="Put a neuron into the loop")
                 for g in dead
             )
         return groups
+
+    def is_loop(self, group: tuple[str, ...]) -> bool:
+        """Whether what a node of one of the `groups` sends comes back to it."""
+        return len(group) > 1 or (group[0], group[0]) in self.feedback
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:

@@ -175,8 +175,7 @@ class Runner:
         signals: Signals = {self.network.input: x}
         uses = dict(self.uses)
         for group in self.groups:
-            looped = len(group) > 1 or (group[0], group[0]) in self.network.feedback
-            if looped:
+            if self.network.is_loop(group):
                 self._run_loop(group, signals)
             elif group[0] != self.network.input:
                 self._run_alone(group[0], signals)
