@@ -84,8 +84,8 @@ def test_without_spikes_gradients_are_the_simulators_finite_differences(kind, bi
 def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, seen: list | None = None):
     """One CubaLIF layer by the text of Conventions: sum over steps t of (t + 1) * output, and what was seen.
 
-    With what an earlier run has seen, its spikes and resets are kept and an output is spikes + soft(distance) -
-    soft(distance then): the function whose slope the surrogate gradient is.
+    With what an earlier run has seen, its spikes and what they reset to zero are kept and an output, and what is
+    subtracted for it, is spikes + soft(distance) - soft(distance then): the function whose slope the surrogate is.
     """
     def soft(d):
         return d / (1 + SLOPE * np.abs(d))  # its derivative is 1 / (1 + SLOPE |d|)^2
@@ -113,7 +113,7 @@ def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, 
             spikes = seen[t]["spikes"]
             out = spikes + soft(distance) - soft(seen[t]["distance"])
         total = total + (t + 1) * out
-        v = v - theta * spikes if rule.reset == "subtract" else np.where(spikes > 0, reset, v)
+        v = v - theta * out if rule.reset == "subtract" else np.where(spikes > 0, reset, v)
         floored = rule.v_floor & (v < -theta) if seen is None else seen[t]["floored"]
         v = np.where(floored, -theta, v)
         found.append({"spikes": spikes, "distance": distance, "above": above, "level": level, "floored": floored})

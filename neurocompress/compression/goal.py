@@ -17,6 +17,9 @@ from ..simulation.float import simulate
 LABEL_SPIKES = 2.0
 #: Spikes per logit against a teacher: softened, its smaller outputs count too (Hinton 2015).
 TEMPERATURE = 4.0
+#: Most logits per spread of output counts against a teacher: neurons that spike thousands of times would tell nothing
+#: but which is first.
+COUNT_GAIN = 4.0
 #: Logits per spread of output potentials.
 POTENTIAL_GAIN = 3.0
 
@@ -25,14 +28,15 @@ POTENTIAL_GAIN = 3.0
 class Goal:
     """labels: int64 (samples,) or None. wanted: the teacher's summed outputs, float32 (samples, outputs), or None.
 
-    gain: logits per unit of summed output against labels; potentials, which may be of any size, are taken in units
-    of their spread over samples and outputs. classes: outputs are spike counts of classes, of which only the
-    comparison counts; others are to be met as they are.
+    gain, softness: logits per unit of summed output, against labels and against a teacher's counts; potentials, which
+    may be of any size, are taken in units of their spread over samples and outputs, as are counts of very many spikes.
+    classes: outputs are spike counts of classes, of which only the comparison counts; others are to be met as they are.
     """
 
     labels: Tensor | None
     wanted: Tensor | None
     gain: float
+    softness: float
     classes: bool
 
     @classmethod
@@ -40,13 +44,15 @@ class Goal:
            device: str) -> Goal:
         """spikes: (samples, timesteps, *input shape); labels: int (samples,) or None."""
         reference = None if teacher is None else summed(teacher, spikes, device)
-        gain = 1 / LABEL_SPIKES
+        spread = float((summed(network, spikes, device) if reference is None else reference).std())
+        softness = 1 / max(TEMPERATURE, spread / COUNT_GAIN)
+        gain = softness * TEMPERATURE / LABEL_SPIKES
         if not spiking(network):
-            spread = float((summed(network, spikes, device) if reference is None else reference).std())
             gain = POTENTIAL_GAIN / spread if spread > 0 else 1.0
         return cls(
             None if labels is None else torch.from_numpy(labels.astype(np.int64)).to(device),
-            None if reference is None else torch.from_numpy(reference).to(device), gain, tells_classes(network))
+            None if reference is None else torch.from_numpy(reference).to(device), gain, softness,
+            tells_classes(network))
 
     def loss(self, out: Tensor, members: np.ndarray) -> Tensor:
         """(samples,). out: outputs of the members summed over time, (samples, *output shape).
@@ -62,7 +68,7 @@ class Goal:
         if self.wanted is not None:
             wanted = self.wanted[index].to(out.dtype)
             if self.classes:
-                soft, like = F.log_softmax(out / TEMPERATURE, 1), F.log_softmax(wanted / TEMPERATURE, 1)
+                soft, like = F.log_softmax(out * self.softness, 1), F.log_softmax(wanted * self.softness, 1)
                 loss = loss + F.kl_div(soft, like, reduction="none", log_target=True).sum(1) * TEMPERATURE**2
             else:
                 loss = loss + F.mse_loss(out, wanted, reduction="none").mean(1) * self.gain**2

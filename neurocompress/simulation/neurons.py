@@ -92,7 +92,7 @@ class Membrane:
         spikes = torch.empty_like(out)
         self._fire(tested.detach(), self.threshold, spikes)
         out.copy_(self.surrogate(self._distance(tested, self.threshold), spikes))
-        self._reset(v, self.threshold, spikes)
+        self._reset(v, self.threshold, out)
 
     def _fire(self, tested: Tensor, threshold: Tensor, out: Tensor) -> None:
         fire = self.conventions.fire
