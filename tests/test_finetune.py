@@ -195,14 +195,14 @@ def test_losses_are_what_they_say():
                          (divergence, Goal.of(network, x, None, network, "cpu")),
                          (entropy + divergence, Goal.of(network, x, labels, network, "cpu"))):
         np.testing.assert_allclose(float(goal.loss(torch.from_numpy(out), members).sum()), wanted, rtol=1e-6)
-    # counts of hundreds: 4 logits for each spread of them against the teacher, twice as many against labels
+    # counts of hundreds: 16 logits for each spread of them against the teacher, twice as many against labels
     loud = replace(network, conventions=replace(network.conventions, spikes_per_step="many", reset="subtract"))
     loud = loud.with_nodes({"b": replace(loud.nodes["b"], v_threshold=loud.nodes["b"].v_threshold / 200)})
     counts, out = (simulate(loud, given)["output"].sum(axis=1).astype(np.float64) for given in (x, x[::-1]))
     spread = counts.std()
     assert spread > 100
-    entropy = -np.log(softmax(out * 8 / spread)[np.arange(4), labels]).sum()
-    p, q = softmax(counts * 4 / spread), softmax(out * 4 / spread)
+    entropy = -np.log(softmax(out * 32 / spread)[np.arange(4), labels]).sum()
+    p, q = softmax(counts * 16 / spread), softmax(out * 16 / spread)
     wanted = entropy + 16 * (p * np.log(p / q)).sum()
     found = Goal.of(loud, x, labels, loud, "cpu").loss(torch.from_numpy(out), np.arange(4)).sum()
     np.testing.assert_allclose(float(found), wanted, rtol=1e-5)

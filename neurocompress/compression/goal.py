@@ -19,7 +19,7 @@ LABEL_SPIKES = 2.0
 TEMPERATURE = 4.0
 #: Most logits per spread of output counts against a teacher: neurons that spike thousands of times would tell nothing
 #: but which is first.
-COUNT_GAIN = 4.0
+COUNT_GAIN = 16.0
 #: Logits per spread of output potentials.
 POTENTIAL_GAIN = 3.0
 
