@@ -14,8 +14,8 @@ class Learning:
 
     surrogate(distance, spikes): `spikes` as they are, with a gradient with respect to `distance`, which is how far
     a potential lies above the nearest point where it sends one spike more, in thresholds. Resets that subtract pass
-    their spikes' gradient: an input that has made a spike is spent, and where nothing leaks it would else count in every
-    later step. Resets to a value pass none (Zenke & Vogels 2021).
+    their spikes' gradient: an input that made a spike is spent; where nothing leaks, it would else count in every later
+    step. Resets to a value pass none (Zenke & Vogels 2021).
     """
 
     weights: Mapping[str, tuple[Tensor, Tensor | None]]
