@@ -52,7 +52,7 @@ def integer_population(
     bias = (per_step + (leak - (1 - beta) * v_reset) / distance) * scale
     mantissa, exponent = _bias(bias, arithmetic, name, problems)
     many = conventions.spikes_per_step == "many"
-    spiking = not isinstance(node, Neuron) or node.v_threshold is not None
+    spiking = not isinstance(node, Neuron) or node.spiking
     return Population(
         name, shape,
         du=_scalar(np.asarray(unity - 1 if alpha is None else np.clip(np.rint(unity * (1 - alpha)) - 1, 0, unity - 1)

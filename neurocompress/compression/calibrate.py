@@ -75,7 +75,7 @@ def calibrate(
     fed = {} if reference is not None else {population_of(network, g[0]): g for g in groups}
     small = {p: g for p, g in fed.items() if membrane and _refinable(network, g, spikes)}
     counts = {p: np.zeros(network.shapes[p]) for p in fed
-              if isinstance(node := network.nodes[p], Neuron) and node.v_threshold is not None}
+              if isinstance(node := network.nodes[p], Neuron) and node.spiking}
     kept: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {p: [] for p in small}
     done = 0
     wanted = peaks if reference is None else None
@@ -124,7 +124,7 @@ def _refinable(network: Network, group: tuple[str, ...], spikes: np.ndarray) -> 
     """Linear layers into plain spiking neurons, all of the population's inputs, few enough numbers."""
     population = population_of(network, group[0])
     node, rule = network.nodes[population], network.conventions
-    if not isinstance(node, Neuron) or node.v_threshold is None or len(network.inputs_of(population)) != len(group):
+    if not isinstance(node, Neuron) or not node.spiking or len(network.inputs_of(population)) != len(group):
         return False
     if any(not isinstance(network.nodes[n], Linear) for n in group):
         return False

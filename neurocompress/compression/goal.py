@@ -93,7 +93,7 @@ def changed(network: Network, teacher: Network, spikes: np.ndarray, device: str 
 def spiking(network: Network) -> bool:
     """Whether the outputs are spikes rather than potentials."""
     sources = [network.nodes[name] for name in network.inputs_of(network.output)]
-    return all(isinstance(n, Threshold) or (isinstance(n, Neuron) and n.v_threshold is not None) for n in sources)
+    return all(isinstance(n, Threshold) or (isinstance(n, Neuron) and n.spiking) for n in sources)
 
 
 def summed(network: Network, spikes: np.ndarray, device: str) -> np.ndarray:

@@ -38,7 +38,7 @@ class Hidden:
         outputs, decays = network.inputs_of(network.output), {}
         for name in network.populations if timing(network) == timing(original) else ():
             node = original.nodes.get(name)
-            if not isinstance(node, Neuron) or node.v_threshold is None or name in outputs:
+            if not isinstance(node, Neuron) or not node.spiking or name in outputs:
                 continue
             if original.shapes[name] == network.shapes[name]:
                 decays[name] = float(discretize(node, original.conventions).beta.mean())

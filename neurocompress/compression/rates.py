@@ -42,7 +42,7 @@ def plain(network: Network, population: str, layers: Sequence[str]) -> bool:
     """Whether these layers alone make neurons spike that do not hear themselves."""
     node = network.nodes[population]
     looped = any(population in group and network.is_loop(group) for group in network.groups)
-    return (isinstance(node, Neuron) and node.v_threshold is not None and not looped
+    return (isinstance(node, Neuron) and node.spiking and not looped
             and set(network.inputs_of(population)) <= set(layers))
 
 

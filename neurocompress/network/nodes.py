@@ -105,10 +105,14 @@ class Neuron:
     w_in: Array | None = None
 
     @property
+    def spiking(self) -> bool:
+        return self.v_threshold is not None
+
+    @property
     def kind(self) -> str:
         """NIR's name of this neuron: I, IF, LI, LIF, CubaLI or CubaLIF."""
         name = ("Cuba" if self.tau_syn is not None else "") + ("L" if self.tau_mem is not None else "")
-        return name + ("IF" if self.v_threshold is not None else "I")
+        return name + ("IF" if self.spiking else "I")
 
 
 Node = Input | Output | Linear | Conv | Pool | Flatten | Scale | Threshold | Delay | Neuron

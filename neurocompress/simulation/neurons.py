@@ -87,11 +87,10 @@ class Membrane:
         tested = v if above is None else v - above * self.threshold
         if self.surrogate is None:
             self._fire(tested, self.threshold, out)
-            self._reset(v, self.threshold, out)
-            return
-        spikes = torch.empty_like(out)
-        self._fire(tested.detach(), self.threshold, spikes)
-        out.copy_(self.surrogate(self._distance(tested, self.threshold), spikes))
+        else:
+            spikes = torch.empty_like(out)
+            self._fire(tested.detach(), self.threshold, spikes)
+            out.copy_(self.surrogate(self._distance(tested, self.threshold), spikes))
         self._reset(v, self.threshold, out)
 
     def _fire(self, tested: Tensor, threshold: Tensor, out: Tensor) -> None:
