@@ -164,8 +164,8 @@ def main() -> None:
             print(ablation(name) if options.ablation else table(name), end="\n\n")
         elif options.ablation:
             for size in SIZES:
-                run(BENCHMARKS[name], 3, size, [p for p in points() if p.get("sparsity") == 0.97
-                                              and method_of(p) in ("sbc-paper", "one shot")])
+                run(BENCHMARKS[name], options.seeds, size, [
+                    p for p in points() if p.get("sparsity") == 0.97 and method_of(p) in ("sbc-paper", "one shot")])
         else:
             wanted = [p for p in points() if not options.methods or method_of(p) in options.methods]
             run(BENCHMARKS[name], options.seeds, options.samples, wanted)
