@@ -54,6 +54,23 @@ def for_chip(verb: Callable[..., int]) -> Any:
     return chosen
 
 
+def reads_model(verb: Callable[..., int]) -> Any:
+    """How a model is read: the verb gets --preset, --dt, --reset and --convention together, as `reading`."""
+
+    @option("--preset", metavar="P", help="Platform whose reading of the file to take, e.g. snntorch, sinabs.")
+    @option("--dt", type=float, metavar="X", help="Seconds per time step.")
+    @option("--reset", type=click.Choice(["zero", "subtract"]), help="What a spike does to the membrane.")
+    @option("--convention", multiple=True, metavar="NAME=VALUE",
+            help="Any other convention, e.g. v_floor=false; may be given several times.")
+    @functools.wraps(verb)
+    def chosen(*arguments: Any, preset: str | None, dt: float | None, reset: str | None, convention: tuple[str, ...],
+               **more: Any) -> int:
+        reading = {"preset": preset, "dt": dt, "reset": reset, "convention": convention}
+        return verb(*arguments, reading=reading, **more)
+
+    return chosen
+
+
 DATA = option("--data", type=click.Path(path_type=Path), metavar="FILE", help=".npz with `spikes` (and `labels`).")
 BITS = option("--bits", type=int, metavar="N", help="Stored bits per weight; the chip's default without it.")
 SPARSITY = option("--sparsity", type=float, metavar="S", help="Share of weights to set to zero, 0 to 1.")
@@ -63,9 +80,6 @@ FAN_IN_POLICY = option("--fan-in-policy", type=click.Choice(["refuse", "prune", 
 DISTILL = option("--distill", type=int, metavar="EPOCHS",
                  help="Epochs in which what was pruned learns the original's outputs, without labels; 0 for none. "
                       "By default only where one shot changed classes.")
-PRESET = option("--preset", metavar="P", help="Platform whose reading of the file to take, e.g. snntorch, sinabs.")
-DT = option("--dt", type=float, metavar="X", help="Seconds per time step.")
-RESET = option("--reset", type=click.Choice(["zero", "subtract"]), help="What a spike does to the membrane.")
 JSON = option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
 MODEL = click.argument("model", type=click.Path(path_type=Path))
 
@@ -83,13 +97,11 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @CHIPS
 @FAN_IN_POLICY
 @DISTILL
-@PRESET
-@DT
-@RESET
+@reads_model
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @JSON
 def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None,
-           sparsity: float | None, as_json: bool, **more: Any) -> int:
+           sparsity: float | None, reading: dict[str, Any], as_json: bool, **more: Any) -> int:
     """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
     from .deployment import deploy as run
     from .report import tables
@@ -98,7 +110,7 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
     folder = out or Path(f"{model.stem}-{Path(target).stem}")
     with progress(as_json) as told:
         made = run(model, target, data=data, out=folder, method=method or "sbc", sparsity=sparsity or 0.0,
-                   progress=told, **more)
+                   progress=told, **reading, **more)
     if as_json:
         found = made.report.to_dict()
         emit("deploy", {"report_schema": found.pop("schema"), "bundle": folder, "passed": made.passed, **found})
@@ -120,16 +132,14 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 @option("--samples", type=int, metavar="N", help="Calibrate on N samples drawn from the data; all without it.")
 @DISTILL
 @option("--finetune", type=int, metavar="EPOCHS", help="Train after compression; zeros and grid are kept.")
-@PRESET
-@DT
-@RESET
+@reads_model
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @option("--memory", metavar="SIZE", help="For Hessians and, again, for the OBS ordering, e.g. 8GiB [default: 2GiB].")
 @option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.nir")
 @JSON
 def compress(model: Path, data: Path | None, recipe: Path | None, samples: int | None, finetune: int | None,
-             preset: str | None, dt: float | None, reset: str | None, seed: int, memory: str | None, budget: str | None,
-             out: Path, as_json: bool, **flags: Any) -> int:
+             reading: dict[str, Any], seed: int, memory: str | None, budget: str | None, out: Path, as_json: bool,
+             **flags: Any) -> int:
     """Prune and quantize MODEL in one shot, for no chip in particular; a stopped run goes on where it was."""
     from .compressing import compress_file
     from .report.compressed import compressed_data, show
@@ -137,9 +147,8 @@ def compress(model: Path, data: Path | None, recipe: Path | None, samples: int |
 
     with progress(as_json) as told:
         result, measured = compress_file(
-            model, data, out, recipe=recipe, samples=samples, finetune=finetune, preset=preset, dt=dt, reset=reset,
-            seed=seed, memory=byte_count("--memory", memory), progress=told, budget=byte_count("--budget", budget),
-            **flags)
+            model, data, out, recipe=recipe, samples=samples, finetune=finetune, seed=seed, progress=told,
+            memory=byte_count("--memory", memory), budget=byte_count("--budget", budget), **reading, **flags)
     if as_json:
         emit("compress", compressed_data(result, measured, out))
     else:
@@ -167,13 +176,10 @@ def byte_count(name: str, text: str | None) -> int | None:
 @CHIPS
 @FAN_IN_POLICY
 @option("--fit", is_flag=True, help="Search the mildest compression that fits, by the weights alone.")
-@PRESET
-@DT
-@RESET
+@reads_model
 @JSON
 def check(model: Path, target: str | Path, bits: int | None, sparsity: float | None, chips: int | None,
-          fan_in_policy: FanInPolicy | None, fit: bool, preset: str | None, dt: float | None, reset: str | None,
-          as_json: bool) -> int:
+          fan_in_policy: FanInPolicy | None, fit: bool, reading: dict[str, Any], as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
     from .verbs import check as run
     from .verbs import check_compressed
@@ -183,10 +189,10 @@ def check(model: Path, target: str | Path, bits: int | None, sparsity: float | N
         raise Refused(Problem("--fit chooses the sparsity itself", fix="Give --fit or --sparsity, not both"))
     if fit:
         found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy,
-                                           preset=preset, dt=dt, reset=reset)
+                                           **reading)
     else:
         found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy,
-                    preset=preset, dt=dt, reset=reset)
+                    **reading)
     if as_json:
         emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
     else:
@@ -200,14 +206,12 @@ def check(model: Path, target: str | Path, bits: int | None, sparsity: float | N
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_OR_BUNDLE")
 @option("--data", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".npz with `spikes`.")
 @option("--engine", type=click.Choice(["float", "emulator", "lava"]), default="float", show_default=True)
-@PRESET
-@DT
-@RESET
+@reads_model
 @option("--record", multiple=True, metavar="NODE ...", help="Nodes to write besides the output.")
 @option("--out", type=click.Path(path_type=Path), metavar="FILE.npz", help="Writes output and recorded nodes.")
 @JSON
-def simulate(model: Path, data: Path, engine: str, preset: str | None, dt: float | None, reset: str | None,
-             record: tuple[str, ...], out: Path | None, as_json: bool) -> int:
+def simulate(model: Path, data: Path, engine: str, reading: dict[str, Any], record: tuple[str, ...], out: Path | None,
+             as_json: bool) -> int:
     """Run a model, or a deployed bundle, over recorded spikes."""
     from .data.arrays import save_arrays, writable
     from .report import runs
@@ -217,7 +221,7 @@ def simulate(model: Path, data: Path, engine: str, preset: str | None, dt: float
     if out is not None:
         writable(out)
     with progress(as_json) as told:
-        found = run(model, data, engine=engine, preset=preset, dt=dt, reset=reset, record=record, progress=told)
+        found = run(model, data, engine=engine, record=record, progress=told, **reading)
     if out is not None:
         save_arrays(out, found.arrays)
     if as_json:
@@ -229,16 +233,14 @@ def simulate(model: Path, data: Path, engine: str, preset: str | None, dt: float
 
 @cli.command()
 @MODEL
-@PRESET
-@DT
-@RESET
+@reads_model
 @JSON
-def inspect(model: Path, preset: str | None, dt: float | None, reset: str | None, as_json: bool) -> int:
+def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
     """Nodes, shapes, parameters and neuron models of MODEL, and what was assumed and why."""
     from .report.inspect import inspect_network
     from .verbs import load
 
-    found = inspect_network(load(model, preset=preset, dt=dt, reset=reset))
+    found = inspect_network(load(model, **reading))
     if as_json:
         emit("inspect", found)
     else:
@@ -252,15 +254,16 @@ def inspect(model: Path, preset: str | None, dt: float | None, reset: str | None
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @option("--data", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".npz with `spikes`.")
+@reads_model
 @JSON
-def compare(a: Path, b: Path, data: Path, as_json: bool) -> int:
+def compare(a: Path, b: Path, data: Path, reading: dict[str, Any], as_json: bool) -> int:
     """Two models or bundles on the same data: accuracy, distances per layer, rates, dead neurons."""
     from .report import runs
     from .report.progress import progress
     from .verbs import compare as run
 
     with progress(as_json) as told:
-        found = run(a, b, data, progress=told)
+        found = run(a, b, data, progress=told, **reading)
     if as_json:
         emit("compare", runs.comparison_data(found))
     else:

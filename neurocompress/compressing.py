@@ -9,6 +9,7 @@ import numpy as np
 
 from .chip.profile import load_profile
 from .errors import refuse
+from .network.conventions import Overrides
 from .network.graph import Network
 from .verbs import Progress, load
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 def compress(
     model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
-    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+    reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
+    memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
 ) -> Result: ...
 
 
@@ -32,23 +33,24 @@ def compress(
 def compress(
     model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
-    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+    reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
+    memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
 ) -> Compressed: ...
 
 
 def compress(
     model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path | None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, samples: int | None = None, seed: int = 0, memory: int | None = None,
-    checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+    reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
+    memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
 ) -> Result | Compressed:
     """A network compressed in one shot; with `target` on that chip's grid.
 
     data: calibration spikes (samples, timesteps, *input shape) or a file of them; None allows only methods magnitude
     and rtn. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in, budget, grid... (see
-    compression.recipe). samples: calibrate on so many, drawn with `seed`; all without it. memory: bytes, see
-    oneshot.compress_network. checkpoint: folder for finished layers. Raises `Refused`.
+    compression.recipe). preset, dt, reset, convention: as `load`. samples: calibrate on so many, drawn with
+    `seed`; all without it. memory: bytes, see oneshot.compress_network. checkpoint: folder for finished layers.
+    Raises `Refused`.
     """
     from .compression.recipe import Recipe, load_recipe, recipe_of
     from .compression.walk import MEMORY
@@ -58,7 +60,8 @@ def compress(
 
     base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
     chosen = recipe_of(base, **flags)
-    network = model if isinstance(model, Network) else load(model, preset=preset, dt=dt, reset=reset)
+    network = model if isinstance(model, Network) else load(
+        model, preset=preset, dt=dt, reset=reset, convention=convention)
     spikes = data
     if isinstance(data, (str, Path)):
         spikes = load_spikes(data, network.shapes[network.input], analog=True).spikes
@@ -75,7 +78,8 @@ def compress(
 def compress_file(
     model: str | Path, data: str | Path | None, out: str | Path, *, recipe: str | Path | None = None,
     samples: int | None = None, finetune: int | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, seed: int = 0, memory: int | None = None, progress: Progress | None = None, **flags: Any,
+    reset: str | None = None, convention: Overrides = (), seed: int = 0, memory: int | None = None,
+    progress: Progress | None = None, **flags: Any,
 ) -> tuple[Result, Measured | None]:
     """Compresses a NIR file into another one, `out`, and measures both on the calibration data (None without data).
 
@@ -91,7 +95,7 @@ def compress_file(
     if seed < 0 or (samples is not None and samples < 1) or (finetune is not None and finetune < 1):
         raise refuse("--seed, --samples or --finetune is too small",
                      fix="Give a seed from 0, and at least one sample and one epoch")
-    network = load(model, preset=preset, dt=dt, reset=reset)
+    network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
     given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True)
     if given is not None and samples is not None:
         given = given.chosen(drawn(given.samples, samples, seed))

@@ -21,6 +21,7 @@ from .data.spikes import SpikeData, drawn, load_spikes, poisson
 from .errors import Problem, Refused, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .frontends import nir as nir_file
+from .network.conventions import Overrides, overrides
 from .network.graph import Network
 from .pipeline import Compressed, learned
 from .plain import to_json
@@ -62,7 +63,8 @@ def deploy(
     out: str | Path | None = None, method: str = "sbc", bits: int | None = None, sparsity: float = 0.0,
     fit: bool = False, max_drop: float | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, distill: int | None = None, preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, seed: int = 0, progress: Progress | None = None,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (), seed: int = 0,
+    progress: Progress | None = None,
 ) -> Deployment:
     """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
 
@@ -70,17 +72,18 @@ def deploy(
     with labels or without; without data the calibration is synthetic and no accuracy is reported. out: the bundle.
     fit: find the mildest compression that fits. max_drop: find the smallest network that loses at most so many points
     of accuracy; half of the samples that do not calibrate choose it, and the others are held out. chips,
-    fan_in_policy: as `check`. distill: epochs in which a pruned network learns the original's outputs, the method's
-    where it is None.
+    fan_in_policy, preset, dt, reset, convention: as `check`. distill: epochs in which a pruned network learns the
+    original's outputs, the method's where it is None.
     Raises `Refused` with every problem of the input, `Unfit` where a search finds nothing; nothing is written then.
     """
     tell = progress or (lambda stage, done, total: None)
+    asked = overrides(convention)
     profile = load_profile(target)
     recipe = recipe_of(method=method, sparsity=sparsity, distill=distill)
     _refuse_bad(seed, sparsity, fit, max_drop, data)
     if out is not None:
         bundle.writable(Path(out))
-    network = nir_file.read(model, preset=preset, dt=dt, reset=reset)
+    network = nir_file.read(model, preset=preset, dt=dt, reset=reset, convention=asked)
     given, calibration, split = _data(network, data, seed)
     input_bits = message_bits(calibration if given is None else given.spikes)
     if input_bits > features(profile).graded_bits:
@@ -127,7 +130,7 @@ def deploy(
         calibration=split, options={
             "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "fit": fit,
             "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "distill": distill,
-            "preset": preset, "dt": dt, "reset": reset, "seed": seed})
+            "preset": preset, "dt": dt, "reset": reset, "convention": asked, "seed": seed})
     folder = None
     if out is not None:
         folder = Path(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from .chip.profile import Profile, load_profile
 from .chip.search import Found, mildest_of_weights, prunes
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
+from .network.conventions import Overrides, overrides, shown
 from .network.graph import Network
 
 if TYPE_CHECKING:
@@ -31,55 +32,59 @@ Progress = Callable[[str, int, int], None]
 
 
 def load(
-    model: str | Path, *, preset: str | None = None, dt: float | None = None, reset: str | None = None
+    model: str | Path, *, preset: str | None = None, dt: float | None = None, reset: str | None = None,
+    convention: Overrides = (),
 ) -> Network:
-    """A network from a NIR file, or from a bundle (its compressed model). Raises `Refused`."""
+    """A network from a NIR file, or from a bundle (its compressed model).
+
+    preset: a platform's reading of the file. dt: seconds per time step. reset: "zero" or "subtract". convention: any
+    others, as {"v_floor": False} or ["v_floor=false"]. Raises `Refused`.
+    """
     path = Path(model)
     if path.is_dir() and not bundle.is_bundle(path):
         raise refuse("it is a folder, and no bundle", file=str(path),
                      fix="Give a .nir file, or a folder that `neurocompress deploy` wrote")
     if path.is_dir():
         path = bundle.require(path, bundle.MODEL)
-    return nir_file.read(path, preset=preset, dt=dt, reset=reset)
+    return nir_file.read(path, preset=preset, dt=dt, reset=reset, convention=convention)
 
 
 def check(
     model: str | Path, target: str | Path, *, bits: int | None = None, sparsity: float | None = None,
     chips: int | None = None, fan_in_policy: FanInPolicy | None = None, preset: str | None = None,
-    dt: float | None = None, reset: str | None = None,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (),
 ) -> Fit:
     """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read.
 
     chips: instead of the profile's number. fan_in_policy: instead of the profile's, what becomes of neurons with too
-    many synapses: "refuse", "prune", "split" or "join". preset, dt, reset: as `load`.
+    many synapses: "refuse", "prune", "split" or "join". preset, dt, reset, convention: as `load`.
     """
-    network, profile, said = _for_chip(model, target, preset, dt, reset)
+    network, profile, said = _for_chip(
+        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention))
     found = check_fit(network, profile, bits, sparsity, chips=chips, policy=fan_in_policy)
     return replace(found, notes=(*said, *found.notes))
 
 
-def _for_chip(
-    model: str | Path, target: str | Path, preset: str | None, dt: float | None, reset: str | None
-) -> tuple[Network, Profile, tuple[str, ...]]:
+def _for_chip(target: str | Path, network: Network) -> tuple[Network, Profile, tuple[str, ...]]:
     """The network with the conventions that `deploy` gives it on the chip, and a sentence for each that it changes."""
     profile = load_profile(target)
-    network, said = with_conventions(
-        load(model, preset=preset, dt=dt, reset=reset), features(profile), profile.title)
+    network, said = with_conventions(network, features(profile), profile.title)
     return network, profile, said
 
 
 def check_compressed(
     model: str | Path, target: str | Path, *, bits: int | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None,
+    reset: str | None = None, convention: Overrides = (),
 ) -> tuple[Fit, Found]:
     """The mildest compression with which a network fits a chip, estimated from its weights: no data, no torch.
 
     bits: for all layers; without it the chip's default and all that are fewer are tried. The fit is that of the
-    compressed network; where nothing fits, that of the network as it is. preset, dt, reset: as `load`. Raises
-    `Refused`.
+    compressed network; where nothing fits, that of the network as it is. preset, dt, reset, convention: as `load`.
+    Raises `Refused`.
     """
-    network, profile, said = _for_chip(model, target, preset, dt, reset)
+    network, profile, said = _for_chip(
+        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention))
     plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
     fit = fit_of(found.plan if found.fits else plan)
@@ -104,8 +109,8 @@ class Simulation:
 
 def simulate(
     model: str | Path, data: str | Path | SpikeData, *, engine: str = "float", preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, record: Iterable[str] = (), progress: Progress | None = None,
-    timeout_s: float = 3600.0,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (), record: Iterable[str] = (),
+    progress: Progress | None = None, timeout_s: float = 3600.0,
 ) -> Simulation:
     """Runs a network, or a bundle, over spikes (samples, timesteps, *input shape).
 
@@ -122,14 +127,15 @@ def simulate(
     if engine != "float" and not bundle.is_bundle(path):
         raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=str(path),
                      fix="Run `neurocompress deploy MODEL --target NAME --out DIR` first and give DIR")
-    if engine != "float" and (preset or dt is not None or reset):
-        raise refuse(f"a bundle's conventions are fixed; engine '{engine}' takes no --preset, --dt or --reset",
+    if engine != "float" and (preset or dt is not None or reset or convention):
+        raise refuse(f"a bundle's conventions are fixed; engine '{engine}' takes no --preset, --dt or --reset, and no "
+                     "--convention",
                      fix="Leave them out, or deploy again with them")
     if engine == "float":
         from .simulation.float import check_record
         from .simulation.float import simulate as simulate_float
 
-        network = load(path, preset=preset, dt=dt, reset=reset)
+        network = load(path, preset=preset, dt=dt, reset=reset, convention=convention)
         check_record(network, names)
         shape = network.shapes[network.input]
         given = load_spikes(data, shape, analog=True) if isinstance(data, (str, Path)) else data
@@ -187,17 +193,19 @@ class Comparison:
 
 
 def compare(
-    a: str | Path, b: str | Path, data: str | Path | SpikeData, *, progress: Progress | None = None
+    a: str | Path, b: str | Path, data: str | Path | SpikeData, *, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, convention: Overrides = (), progress: Progress | None = None,
 ) -> Comparison:
     """A model (float simulator) or bundle (emulator) against another, over the same spikes.
 
-    A model beside a bundle is read with the --preset, --dt and --reset that the bundle was deployed with, so that
-    both mean the same network. Raises `Refused`.
+    preset, dt, reset, convention: how models are read, as `load`. Without any, a model beside a bundle is read with
+    those that the bundle was deployed with, so that both mean the same network. Raises `Refused`.
     """
     from .data.spikes import load_spikes
     from .report.verify import verify
 
-    first, second = _runnable(Path(a), Path(b)), _runnable(Path(b), Path(a))
+    asked = {"preset": preset, "convention": overrides(convention, preset=preset, dt=dt, reset=reset)}
+    first, second = _runnable(Path(a), Path(b), asked), _runnable(Path(b), Path(a), asked)
     if first.shapes[first.input] != second.shapes[second.input]:
         raise Refused(Problem(
             f"A takes inputs of shape {first.shapes[first.input]}, B of {second.shapes[second.input]}",
@@ -247,8 +255,8 @@ def _refuse_graded(network: OnChip, data: SpikeData) -> None:
                      f"for at most {most}", file=data.name, fix="Deploy with data of this kind, or keep fewer per step")
 
 
-def _runnable(path: Path, other: Path) -> _Runnable:
-    """A bundle as its emulator, a model as its float simulation, read as the other one was."""
+def _runnable(path: Path, other: Path, asked: Mapping[str, Any]) -> _Runnable:
+    """A bundle as its emulator, a model as its float simulation, read as the user asks or as the other one was."""
     from .report.verify import emulator_engine, float_engine
 
     if bundle.is_bundle(path):
@@ -257,10 +265,18 @@ def _runnable(path: Path, other: Path) -> _Runnable:
         names = frozenset(p.name for p in integer.populations)
         return _Runnable(emulator_engine(integer, {}), names, shapes, integer.input,
                          (f"{path}: emulated in the chip's integers",), integer)
-    options = bundle.read_report(other).get("options") if bundle.is_bundle(other) else None
-    given = options if isinstance(options, dict) else {}
-    reading = {name: given[name] for name in ("preset", "dt", "reset") if given.get(name) is not None}
+    reading, how = {k: v for k, v in asked.items() if v}, "read with"
+    if not reading and bundle.is_bundle(other):
+        reading, how = _reading_of(other), f"read as {other} was:"
     network = load(path, **reading)
-    said = f", read as {other} was: " + ", ".join(f"{k} {v}" for k, v in reading.items()) if reading else ""
+    named = {k: v for k, v in reading.items() if k != "convention"} | dict(reading.get("convention", {}))
+    said = f", {how} " + ", ".join(f"{k} {shown(v)}" for k, v in named.items()) if named else ""
     return _Runnable(float_engine(network), frozenset(network.populations), network.shapes, network.input,
                      (f"{path}: simulated in floating point{said}", *network.notes))
+
+
+def _reading_of(folder: Path) -> dict[str, Any]:
+    """preset, dt, reset and convention with which the model of a bundle was read; what was not given is left out."""
+    options = bundle.read_report(folder).get("options")
+    given = options if isinstance(options, dict) else {}
+    return {name: given[name] for name in ("preset", "dt", "reset", "convention") if given.get(name)}

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import Problem, Refused
+from ..network.conventions import Overrides, overrides
 from ..network.graph import Network, natural
 from ..network.nodes import Node, Shape
 from ..network.shapes import output_shape
@@ -25,23 +28,26 @@ from .nir_wiring import NEURONS, Flat, Record, flatten
 
 
 def read(
-    path: str | os.PathLike[str], *, preset: str | None = None, dt: float | None = None, reset: str | None = None
+    path: str | os.PathLike[str], *, preset: str | None = None, dt: float | None = None, reset: str | None = None,
+    convention: Overrides = (),
 ) -> Network:
     """The network in a NIR file; float weights keep their dtype, neuron parameters become full arrays.
 
     preset: a platform's conventions ("norse", "snntorch", ...), used where the file does not say. dt: seconds per
-    time step, reset: "zero" or "subtract"; both go before anything else. `Network.metadata` holds each node's
+    time step, reset: "zero" or "subtract", convention: any others, {"v_floor": False} or ["v_floor=false"]; they go
+    before anything else. `Network.metadata` holds each node's
     metadata by name, and the graph's own under "".
     Raises `Refused` with every problem found.
     """
     path = Path(path)
+    given = overrides(convention, preset=preset, dt=dt, reset=reset)
     try:
-        return _network(flatten(load(path)), preset, dt, reset)
+        return _network(flatten(load(path)), preset, given)
     except Refused as refused:
         raise Refused(replace(p, file=p.file or str(path)) for p in refused.problems) from None
 
 
-def _network(flat: Flat, preset: str | None, dt: float | None, reset: str | None) -> Network:
+def _network(flat: Flat, preset: str | None, given: Mapping[str, Any]) -> Network:
     clip_tau = preset == "spyx"
     problems = list(flat.problems)
     for name, record in flat.nodes.items():
@@ -55,7 +61,7 @@ def _network(flat: Flat, preset: str | None, dt: float | None, reset: str | None
     if silent:
         draft.notes.append(f"v_reset = 0 in {', '.join(sorted(silent, key=natural))}: not in the file.")
     graph_metadata = flat.metadata.get("", {})
-    conventions, said = settle(draft.nodes, graph_metadata, preset, dt, reset)
+    conventions, said = settle(draft.nodes, graph_metadata, preset, given)
     metadata = {name: {k: v for k, v in values.items() if k != KEY} for name, values in flat.metadata.items()}
     return Network(
         {name: draft.nodes[name] for name in sorted(draft.nodes, key=natural)},

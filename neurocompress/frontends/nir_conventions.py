@@ -4,13 +4,14 @@ lets infer, what is assumed, in that order. A preset is given by the user; its d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
 from ..errors import Problem, Refused
-from ..network.conventions import Conventions, from_dict, preset
+from ..network.conventions import Conventions, from_dict, preset, shown
 from ..network.nodes import Array, Delay, Neuron, Node
 from .nir_nodes import NO_LEAK
 
@@ -19,16 +20,20 @@ KEY = "neurocompress_conventions"
 ASSUMED_DT = 1e-4
 #: Where such conventions come from, as notes say it.
 STORED = "from the file's metadata"
+#: And of those that the user gives.
+GIVEN = "given by the user"
+#: Conventions that differ from platform to platform so often that notes always say them.
+ALWAYS_SHOWN = ("reset", "fire", "decay")
 
 Origin = tuple[float, str]
 
 
 def settle(
-    nodes: dict[str, Node], metadata: dict[str, object], preset_name: str | None, dt: float | None, reset: str | None
+    nodes: dict[str, Node], metadata: dict[str, object], preset_name: str | None, given: Mapping[str, Any]
 ) -> tuple[Conventions, list[str]]:
     """Conventions, and one note for each of dt, reset, fire, decay and what else differs from NIR's equations.
 
-    metadata: of the graph. dt: seconds per step, given by the user. reset: "zero" or "subtract", given by the user.
+    metadata: of the graph. given: single conventions by name, from the user (see `conventions.overrides`).
     Raises `Refused` with every value that is unknown or makes a neuron unstable.
     """
     problems: list[Problem] = []
@@ -48,21 +53,18 @@ def settle(
             conventions, origin = stored, STORED
     except Refused as refused:
         problems += refused.problems
-    if reset not in (None, "zero", "subtract"):
-        problems.append(Problem(f"reset is {reset!r}", fix="Use zero or subtract"))
-    if dt is not None and not (np.isfinite(dt) and dt > 0):
-        problems.append(Problem(f"dt is {dt!r}", fix="Give a positive number of seconds per time step"))
     if problems:
         raise Refused(problems)
+    base, conventions = conventions, replace(conventions, **given)
 
-    if dt is not None:
-        step: Origin | None = (float(dt), "given by the user")
+    if given.get("dt") is not None:
+        step: Origin | None = (given["dt"], GIVEN)
     elif stored is not None and stored.dt is not None:
         step = (stored.dt, STORED)
     else:
         step = _dt_in_file(nodes, metadata, preset_name, notes)
-        if step is None and conventions.dt is not None:
-            step = (conventions.dt, f"default of {origin}")
+        if step is None and base.dt is not None:
+            step = (base.dt, f"default of {origin}")
         if step is None and any(_needs_dt(node) for node in nodes.values()):
             step = (ASSUMED_DT, "assumed: neither the file nor the user says; give --dt if it is wrong")
     conventions = replace(conventions, dt=step[0] if step else None)
@@ -74,20 +76,17 @@ def settle(
         notes.append("dt is open: no neuron leaks, so nothing depends on it.")
         notes += [f"{name}: r = {np.max(node.r):g} is used as the weight of one step, because dt is not known; "
                   "give --dt to use r·dt." for name, node in _integrators(nodes) if np.any(node.r != 1)]
-    told = "given by the user"
-    if reset is not None:
-        if stored is not None and stored.reset != reset:
-            told += f", where the file says {stored.reset}"
-        conventions = replace(conventions, reset="subtract" if reset == "subtract" else "zero")
-    notes.append(f"reset = {conventions.reset}, {told if reset is not None else origin}.")
-    for name in ("fire", "decay"):
-        notes.append(f"{name} = {getattr(conventions, name)}, {origin}.")
     neutral = Conventions()
     for convention in fields(Conventions):
-        value = getattr(conventions, convention.name)
-        if convention.name not in ("dt", "reset", "fire", "decay") and value != getattr(neutral, convention.name):
-            shown = ", ".join(value) if isinstance(value, tuple) else value
-            notes.append(f"{convention.name} = {shown}, {origin}.")
+        name, value = convention.name, getattr(conventions, convention.name)
+        if name == "dt" or (name not in ALWAYS_SHOWN and name not in given and value == getattr(neutral, name)):
+            continue
+        why = origin
+        if name in given:
+            why = GIVEN
+            if named is None and stored is not None and getattr(stored, name) != value:
+                why += f", where the file says {shown(getattr(stored, name))}"
+        notes.append(f"{name} = {shown(value)}, {why}.")
     if conventions.gain == "nir":
         ones = [name for name, node in _integrators(nodes) if np.all(node.r == 1)]
         if ones:

@@ -7,10 +7,12 @@ those of the platforms that people export from.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Real
 from typing import Any, Literal
 
-from ..errors import refuse
+from ..errors import Problem, Refused
 
 Reset = Literal["zero", "subtract"]
 
@@ -82,44 +84,120 @@ PRESETS: dict[str, Conventions] = {
 }
 
 
+#: What --convention takes, and `convention=` of the verbs in Python: values by name, or "NAME=VALUE".
+Overrides = Mapping[str, object] | Iterable[str]
+
+#: The words that a convention takes, where it takes words.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "decay": ("euler", "exponential"), "reset": ("zero", "subtract"), "fire": (">", ">="),
+    "spikes_per_step": ("one", "many"), "gain": ("nir", "unit"), "bias": ("current", "membrane"),
+    "weights": ("float", "int8-per-target"),
+}
+IGNORABLE = ("r", "r_without_synapse", "v_leak", "v_reset", "w_in")
+#: More steps of delay than this are a mistake.
+MOST_STEPS = 1000
+
+
 def preset(name: str) -> Conventions:
     """The conventions of a platform. Raises `Refused` for an unknown name."""
     if name not in PRESETS:
-        raise refuse(f"unknown preset '{name}'", fix=f"Known presets: {', '.join(PRESETS)}")
+        raise Refused(unknown_preset(name))
     return PRESETS[name]
 
 
-def from_dict(values: dict[str, Any], file: str = "") -> Conventions:
+def unknown_preset(name: str) -> Problem:
+    return Problem(f"unknown preset '{name}'", fix=f"Known presets: {', '.join(PRESETS)}")
+
+
+def wrong(name: str, value: object, file: str = "") -> Problem | None:
+    """What is wrong with one convention's value, None when nothing is."""
+    known = {f.name: f.default for f in fields(Conventions)}
+    if name not in known:
+        return Problem(f"unknown convention '{name}'", file=file, fix=f"Known: {', '.join(known)}")
+    if name == "dt":
+        right = value is None or (
+            isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf"))
+        how = "Give a positive number of seconds per time step"
+    elif name in CHOICES:
+        right, how = isinstance(value, str) and value in CHOICES[name], f"Use {' or '.join(CHOICES[name])}"
+    elif name == "ignore":
+        right = isinstance(value, (list, tuple)) and all(v in IGNORABLE for v in value)
+        how = f"Use names among {', '.join(IGNORABLE)}"
+    elif isinstance(known[name], bool):
+        right, how = isinstance(value, bool), "Use true or false"
+    else:
+        right = type(value) is int and 0 <= value < MOST_STEPS
+        how = f"Use a whole number of steps from 0, below {MOST_STEPS}"
+    return None if right else Problem(f"{name} is {value!r}", file=file, fix=how)
+
+
+def checked(values: Mapping[str, object], file: str = "") -> dict[str, Any]:
+    """The values, as fields of `Conventions`. Raises `Refused` with every one that it does not know."""
+    problems = [problem for name, value in values.items() if (problem := wrong(name, value, file))]
+    if problems:
+        raise Refused(problems)
+    return {n: tuple(v) if isinstance(v, list) else float(v) if n == "dt" and v is not None else v  # type: ignore[arg-type]
+            for n, v in values.items()}
+
+
+def from_dict(values: Mapping[str, object], file: str = "") -> Conventions:
     """Conventions from stored values (NIR metadata, report.json). Raises `Refused` for values it does not know."""
-    known = {f.name: f for f in fields(Conventions)}
-    allowed = {
-        "decay": ("euler", "exponential"), "reset": ("zero", "subtract"), "fire": (">", ">="),
-        "spikes_per_step": ("one", "many"), "gain": ("nir", "unit"), "bias": ("current", "membrane"),
-        "weights": ("float", "int8-per-target"),
-    }
-    clean: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in known:
-            raise refuse(f"unknown convention '{name}'", file=file, fix=f"Known: {', '.join(known)}")
-        if name in allowed and value not in allowed[name]:
-            raise refuse(
-                f"convention {name} is {value!r}", file=file, fix=f"Use one of {', '.join(allowed[name])}"
-            )
-        if name in ("v_floor", "two_phase_reset", "input_decays", "recurrent_bias_at_start"):
-            right = isinstance(value, bool)
-        elif name in ("synaptic_delay", "output_delay"):
-            right = type(value) is int and 0 <= value < 1000
+    return replace(Conventions(), **checked(values, file))
+
+
+def overrides(
+    convention: Overrides = (), *, preset: str | None = None, dt: object = None, reset: object = None
+) -> dict[str, Any]:
+    """What a user gives instead of what a preset or a file says, by name.
+
+    convention: values by name, or texts "NAME=VALUE" (true, false, numbers, words, names with commas between). dt,
+    reset: the same as the conventions of these names. preset: only looked up. Raises `Refused` with every value that
+    is wrong or given twice.
+    """
+    problems: list[Problem] = [] if preset is None or preset in PRESETS else [unknown_preset(preset)]
+    found: dict[str, Any] = {}
+    items: Iterable[tuple[str, object]]
+    if isinstance(convention, Mapping):
+        items = [(str(name), value) for name, value in convention.items()]
+    else:
+        texts = [convention] if isinstance(convention, str) else list(convention)
+        for text in texts:
+            if not isinstance(text, str) or "=" not in text:
+                problems.append(Problem(f"convention {text!r} is no NAME=VALUE", fix="Write it so: v_floor=false"))
+        items = [(name.strip(), value_of(name.strip(), value.strip())) for text in texts
+                 if isinstance(text, str) and "=" in text for name, _, value in (text.partition("="),)]
+    for name, value in (*items, ("dt", dt), ("reset", reset)):
+        if name in ("dt", "reset") and value is None:
+            continue
+        if problem := wrong(name, value):
+            problems.append(problem)
+        elif name in found and found[name] != value:
+            problems.append(Problem(f"{name} is given twice, as {found[name]} and as {value}", fix="Give it once"))
         else:
-            right = name != "ignore" or isinstance(value, (list, tuple))
-        if not right:
-            raise refuse(f"convention {name} is {value!r}", file=file, fix="Write the conventions again")
-        if name == "ignore":
-            unknown = [v for v in value if v not in ("r", "r_without_synapse", "v_leak", "v_reset", "w_in")]
-            if unknown:
-                raise refuse(f"convention ignore names {unknown}", file=file,
-                             fix="Use r, r_without_synapse, v_leak, v_reset, w_in")
-        clean[name] = tuple(value) if name == "ignore" else value
-    dt = clean.get("dt")
-    if dt is not None and not (type(dt) in (int, float) and 0 < dt < float("inf")):
-        raise refuse(f"dt is {dt!r}", file=file, fix="Give a positive number of seconds per time step")
-    return replace(Conventions(), **clean)
+            found[name] = value
+    if problems:
+        raise Refused(problems)
+    return checked(found)
+
+
+def value_of(name: str, text: str) -> object:
+    """A convention's value from the text that a user writes; the text itself where it is none."""
+    if name in CHOICES:
+        return text
+    if name == "ignore":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def shown(value: object) -> str:
+    """A convention's value as --convention takes it."""
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
