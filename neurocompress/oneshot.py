@@ -183,7 +183,9 @@ def row_gains(network: Network) -> dict[str, Array]:
         if isinstance(node, WEIGHTED) and (population := population_of(network, name)) != network.output:
             conventions, target = network.conventions, network.nodes[population]
             gain = np.broadcast_to(gains(target, step_of(target, conventions), conventions), network.shapes[population])
-            found[name] = gain.reshape(len(node.weight), -1).mean(axis=1).astype(np.float64)
+            each = gain.reshape(len(node.weight), -1).astype(np.float64)
+            both = (each > 0).any(axis=1) & (each < 0).any(axis=1)  # signs that differ must not cancel
+            found[name] = np.where(both, np.abs(each).mean(axis=1), each.mean(axis=1))
     return found
 
 

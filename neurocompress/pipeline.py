@@ -129,7 +129,7 @@ class ChipGrids:
     def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
         m_max = self.fmt.m_max
         wanted = {n: np.asarray(end.reshape(-1) if self.per_row else end.max()) / m_max for n, end in ends.items()}
-        gain = float(np.mean(_gain(self.network, population)))
+        gain = float(np.mean(_gain(self.network, population))) or 1.0  # of neurons that hear nothing any will do
         fixed = {c.name: gain for c in self.into[population] if not c.trained}
         asked = wanted | {name: np.asarray(value / m_max) for name, value in fixed.items()}
         self.units[population] = fit_units(

@@ -8,7 +8,7 @@ from ..errors import Problem
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Array, Neuron, Threshold
-from .drive import constant_input, gains, per_neuron, row_gain, step_of
+from .drive import constant_input, gains, in_rows, per_neuron, row_gain, step_of
 from .integer import Arithmetic, Population
 from .units import Units
 
@@ -23,7 +23,7 @@ def integer_population(
     gain = np.broadcast_to(gains(node, step, conventions), shape)
     rows = per_neuron(row_gain(gain, into, shape), shape)
     # a neuron whose gain differs from its row's has a threshold of its own instead
-    vth = _scalar(np.rint(per_neuron(unit.vth, shape) * rows / gain).astype(np.int64))
+    vth = _scalar(np.rint(per_neuron(unit.vth, shape) * in_rows(rows, gain, name)).astype(np.int64))
     scale = (vth.astype(np.float64)) * 2.0**arithmetic.threshold_shift  # chip units per threshold
     if np.any(vth > 2**arithmetic.threshold_bits - 1):
         problems.append(Problem(

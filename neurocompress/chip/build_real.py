@@ -11,7 +11,7 @@ from ..network.conventions import Conventions
 from ..network.discrete import Step, threshold_of
 from ..network.graph import Network
 from ..network.nodes import Array
-from .drive import constant_input, gains, per_neuron, row_gain, step_of
+from .drive import constant_input, gains, in_rows, per_neuron, row_gain, step_of
 from .real import RealPopulation
 from .units import Units
 
@@ -24,7 +24,7 @@ def real_population(
     shape, step = network.shapes[name], step_of(node, conventions)
     gain = np.broadcast_to(gains(node, step, conventions), shape)
     rows = per_neuron(row_gain(gain, into, shape), shape)
-    scale = per_neuron(unit.vth, shape) * rows / gain  # stored weights in one threshold
+    scale = per_neuron(unit.vth, shape) * in_rows(rows, gain, name)  # stored weights in one threshold
     constant, late = constant_input(into, shape), constant_input([c for c in into if c.feedback], shape)
     one: Array = np.ones(())
     zero: Array = np.zeros(())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import Problem, Refused
 from ..network.connections import Connection
 from ..network.conventions import Conventions
 from ..network.discrete import Step, discretize, threshold_of
@@ -45,6 +46,24 @@ def row_gain(gain: Array, into: list[Connection], shape: tuple[int, ...]) -> Arr
     if any(c.kernel is not None for c in into):
         return gain.reshape(shape[0], -1)[:, 0]
     return gain.reshape(-1)
+
+
+def hears(gain: Array) -> np.ndarray:
+    """Whether what arrives moves the membrane: not where r or w_in is 0, or a decay that the input passes is. bool."""
+    return np.abs(gain) >= np.finfo(np.float64).tiny  # below it no weight in thresholds is a number that is held
+
+
+def in_rows(rows: Array, gain: Array, population: str) -> Array:
+    """By how much a neuron's threshold is that of its row, rows / gain: 1 where neither hears anything.
+
+    Raises `Refused` where a neuron that hears nothing shares its weights with one that does: it would hear them.
+    """
+    rows, gain = np.broadcast_arrays(rows, gain)
+    if alone := int(np.count_nonzero(hears(rows) != hears(gain))):
+        raise Refused(Problem(
+            f"{alone} of its {gain.size} neurons take no input (r or w_in is 0) and share their weights with neurons "
+            "that do", f"neurons '{population}'", "Give all neurons of a channel the same r and w_in"))
+    return np.divide(rows, gain, out=np.ones(gain.shape), where=hears(gain))
 
 
 def per_neuron(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -95,11 +95,12 @@ def _task(
         target, hessian, module.widths, stay, support=support, compensate=how.compensate, fan_in=fan_in,
         importance=module.importance if how.follow else None, block_in=recipe.block_in, damping=recipe.damping,
         memory=memory, known=known, progress=progress)
+    hears = torch.from_numpy(module.hears)[:, None]  # what moves no membrane goes
     used = [damped(h, pruned.damping)[0] for h in hessian]
     factors = [inverse_factor(h) for h in used] if how.compensate else None
     # where something was pruned, the refit weights are what the grid should reach: they are the minimum on the support
-    return Task(module, target, used, factors, pruned.weight, pruned.mask, pruned.damping, pruned.dead,
-                biases, np.ones(len(target)))
+    return Task(module, target, used, factors, pruned.weight * hears, pruned.mask & hears, pruned.damping,
+                pruned.dead, biases, np.ones(len(target)))
 
 
 def _as_often(tasks: list[Task], network: Network, original: Network, spikes: np.ndarray, calibration: Calibration,
@@ -158,11 +159,12 @@ def _finished(
     energy = sum(float(((module.weight[rows] @ h) * module.weight[rows]).sum()) / 2
                  for rows, h in zip(module.rows, task.hessians, strict=True))
     masks, weights, out = module.split(task.mask), module.split(weight), {}
+    hears = module.hears
     biased = next((n for n in module.layers if weights_of(network, n).bias is not None), None)
     if task.biases is not None:
         shift = bias_shift(module.weight * torch.from_numpy(task.scales)[:, None], weight, module.rows, *task.biases)
     for name in module.layers:
-        node, gain = weights_of(network, name), module.gains[name]
+        node, gain = weights_of(network, name), np.where(hears, module.gains[name], 1.0)
         shape, per_row = node.weight.shape, (-1, *(1,) * (node.weight.ndim - 1))
         found: dict[str, Any] = {"m": None, "step": None, "bits": None, "grid_range": None, "scale_share": 1.0,
                                  "missed_by": None}
@@ -176,7 +178,7 @@ def _finished(
         if bias is not None:
             bias = bias * task.scales
             if name == biased and shift is not None and np.any(shift):
-                bias = bias + shift / gain
+                bias = bias + np.where(hears, shift, 0.0) / gain
         out[name] = CompressedLayer(
             weight=value, mask=masks[name].numpy().reshape(shape), bias=bias, error=lost,
             share_lost=lost / energy if energy > 0 else 0.0, dead_inputs=task.dead, damping=task.damping, **found)

@@ -37,6 +37,11 @@ class Module:
     gains: dict[str, Array]
     importance: Tensor
 
+    @property
+    def hears(self) -> np.ndarray:
+        """(rows,) bool, whether the row's weights move any membrane: not where r or w_in of its neurons is 0."""
+        return np.abs(self.gains[self.layers[0]]) >= np.finfo(np.float64).tiny
+
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
         """A (rows, d) matrix by layer."""
         return dict(zip(self.layers, torch.split(matrix, list(self.widths), dim=1), strict=True))

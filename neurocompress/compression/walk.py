@@ -111,7 +111,7 @@ def compress_layers(
         done |= layers
         current = with_layers(network, done)
     assert set(done) == set(names)
-    return Walked(current, done, fallbacks(network, done, spikes, recipe))
+    return Walked(current, done, fallbacks(network, done, every, spikes, recipe))
 
 
 def _ordered(tell: Progress, population: str, rows: int, done: int) -> None:
@@ -187,12 +187,17 @@ def planned(
 
 
 def fallbacks(
-    network: Network, layers: Mapping[str, CompressedLayer], spikes: np.ndarray | None, recipe: Recipe
+    network: Network, layers: Mapping[str, CompressedLayer], every: list[Module], spikes: np.ndarray | None,
+    recipe: Recipe,
 ) -> tuple[str, ...]:
     """What did not go as asked, one sentence each."""
     notes = []
+    hears = {n: m.hears for m in every for n in m.layers}
     for name, layer in layers.items():
-        node = weights_of(network, name)
+        node, heard = weights_of(network, name), hears[name]
+        if not heard.all():
+            notes.append(f"layer '{name}': {np.count_nonzero(~heard)} of its {len(heard)} rows lead to neurons that "
+                         "take no input (r or w_in is 0), so their weights changed nothing and are zero now")
         windows = int(np.prod(network.shapes[name][1:])) if isinstance(node, Conv) else 1
         inputs = int(np.prod(layer.mask.shape[1:]))
         if spikes is not None and recipe.how.compensate:
@@ -201,16 +206,15 @@ def fallbacks(
                 notes.append(f"layer '{name}' has {inputs} inputs and only {rows} calibration rows (samples x time "
                              "steps x windows): its Hessian rests on damping; give more samples")
             if layer.dead_inputs:
-                went = "rounded to the nearest" if layer.mask.all() else "the first to go"
+                went = "rounded to the nearest" if layer.mask[heard].all() else "the first to go"
                 notes.append(f"layer '{name}': {layer.dead_inputs} of its inputs never spiked in calibration; their "
                              f"weights were {went}")
             if layer.damping > recipe.damping:
                 notes.append(f"layer '{name}': its Hessian could not be inverted with damping {recipe.damping:g}; "
                              f"{layer.damping:g} was used")
-        if not np.any(layer.weight):
+        if heard.any() and not np.any(layer.weight):
             notes.append(f"layer '{name}' has become all zero: raise --bits or lower --sparsity")
-        empty = int((~layer.weight.reshape(len(layer.weight), -1).any(axis=1)).sum())
-        before = int((~node.weight.reshape(len(layer.weight), -1).any(axis=1)).sum())
+        empty, before = (int((~w.reshape(len(w), -1).any(axis=1) & heard).sum()) for w in (layer.weight, node.weight))
         if empty > before:
             notes.append(f"layer '{name}': no weight is left in {empty - before} of its {len(layer.weight)} rows")
     return tuple(notes)
