@@ -1,6 +1,7 @@
 """The command line: arguments -> a verb -> a table, or one JSON object on stdout.
 
-Exit status: 0 done / fits, 1 does not fit or a gate failed, 2 bad usage or bad input, 3 a bug of ours.
+Exit status: 0 done / fits, 1 does not fit or a gate failed, 2 bad usage or bad input, 3 a bug of ours, 130 stopped;
+for an stdout that can not be written see streams.py.
 torch and rich are imported only where a verb needs them.
 """
 
@@ -8,16 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from . import __version__
+from . import __version__, stopping, streams
 from .errors import Problem, Refused, Unfit
 from .plain import printable, to_json
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 
 #: Version of what --json prints; it grows by keys, and a changed meaning gets a new number.
 SCHEMA = "neurocompress/1"
-DONE, FAILED, BAD_INPUT, BUG, STOPPED = 0, 1, 2, 3, 130
+DONE, FAILED, BAD_INPUT, BUG, STOPPED = 0, 1, 2, 3, stopping.STOPPED
+CLOSED = Refused(Problem("it is closed", where="stdout", fix="Lead it to a file, or to /dev/null"))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -388,46 +388,78 @@ def spread_record(arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: maps what happened to an exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in given
-    if arguments is None:  # a process of its own: a polite kill cleans up like Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign shows '?', not a traceback
+    closed = False
+    if arguments is None:  # a process of its own
+        closed = streams.open_closed()
+        stopping.obey()
+    out, err = sys.stdout, sys.stderr
+    for stream in (out, err):  # a terminal that lacks a sign shows '?', not a traceback
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    held, said = streams.Held(out), streams.Heedless(err)
+    with contextlib.redirect_stdout(held), contextlib.redirect_stderr(said):
+        try:
+            status = _refused(CLOSED, False) if closed else _run(given, "--json" in given)
+            status = _printed(out, held.getvalue(), status)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            status = STOPPED
+    try:
+        err.flush()
+    except (OSError, ValueError):
+        streams.hush(err)
+    sys.exit(status)
+
+
+def _printed(out: TextIO, text: str, status: int) -> int:
+    """Prints what a verb held back. Returns its status, or another one where a verdict could not be printed."""
+    try:
+        out.write(text)
+        out.flush()
+        return status
+    except BrokenPipeError:
+        streams.hush(out)
+        return streams.READER_LEFT if status == FAILED else status
+    except OSError as error:
+        streams.hush(out)
+        problem = Problem(f"it can not be printed to ({error.strerror})", where="stdout",
+                          fix="Lead it to a disk with space; files that the command writes are in place")
+        return _refused(Refused(problem), False) if status in (DONE, FAILED) else status
+
+
+def _run(given: list[str], as_json: bool) -> int:
+    """Runs a verb. Returns the exit status of what happened."""
     try:
         status = cli(args=spread_record(given), prog_name="neurocompress", standalone_mode=False)
-        sys.stdout.flush()
+        return status if isinstance(status, int) else DONE
     except Refused as error:
         status = _refused(error, as_json)
-        status = FAILED if isinstance(error, Unfit) else status
+        return FAILED if isinstance(error, Unfit) else status
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
-        status = BAD_INPUT
+        return BAD_INPUT
     except click.exceptions.Exit as error:
-        status = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
-        status = _refused(Refused(Problem(error.format_message(), fix="See `neurocompress --help`")), as_json)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
-        status = STOPPED
+        return _refused(Refused(Problem(error.format_message(), fix="See `neurocompress --help`")), as_json)
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except MemoryError:
-        status = _refused(Refused(Problem("not enough memory", fix="Give fewer samples or a smaller network")), as_json)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = DONE
+        return _refused(Refused(Problem("not enough memory", fix="Give fewer samples or a smaller network")), as_json)
     except OSError as error:
         problem = Problem(error.strerror or str(error), file=str(error.filename or ""),
                           fix="Check the path, its permissions and the space that is left")
-        status = _refused(Refused(problem), as_json)
+        return _refused(Refused(problem), as_json)
     except Exception as error:
+        if stopping.asked():  # Ctrl-C within an import or a library's callback comes out as something else
+            raise KeyboardInterrupt from None
         import traceback
 
         if as_json:
             emit("error", {"status": BUG, "bug": f"{type(error).__name__}: {error}"})
         click.echo(printable("".join(traceback.format_exception(error))), err=True)
         click.echo("This is a bug of neurocompress: please report the lines above and the command.", err=True)
-        status = BUG
-    sys.exit(status if isinstance(status, int) else DONE)
+        return BUG
 
 
 def _refused(error: Refused, as_json: bool) -> int:
