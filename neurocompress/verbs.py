@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,15 @@ from .chip.search import Found, mildest_of_weights, prunes
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
 from .network.conventions import Overrides, overrides, shown
+from .models import path_of, title_of
 from .network.graph import Network
 
 if TYPE_CHECKING:
     from .chip.real import OnChip
     from .chip.schema import FanInPolicy
+    from .data.given import Data, Stream
     from .data.spikes import SpikeData
+    from .models import Model
     from .report.verify import Change, Run
     from .simulation.emulator import Overflow
 
@@ -32,15 +35,22 @@ Progress = Callable[[str, int, int], None]
 
 
 def load(
-    model: str | Path, *, preset: str | None = None, dt: float | None = None, reset: str | None = None,
+    model: Model, *, preset: str | None = None, dt: float | None = None, reset: str | None = None,
     convention: Overrides = (),
 ) -> Network:
-    """A network from a NIR file, or from a bundle (its compressed model).
+    """A network from a NIR file, a bundle (its compressed model) or a `nir.NIRGraph`; a `Network` is given back.
 
     preset: a platform's reading of the file. dt: seconds per time step. reset: "zero" or "subtract". convention: any
     others, as {"v_floor": False} or ["v_floor=false"]. Raises `Refused`.
     """
-    path = Path(model)
+    path = path_of(model)
+    if isinstance(model, Network):
+        if preset or convention or dt is not None or reset is not None:
+            raise refuse("a Network has its conventions, and preset, dt, reset and convention say how a file is read",
+                         fix="Give them to load(), or dataclasses.replace(network, conventions=...)")
+        return model
+    if path is None:
+        return nir_file.read(model, preset=preset, dt=dt, reset=reset, convention=convention)
     if path.is_dir() and not bundle.is_bundle(path):
         raise refuse("it is a folder, and no bundle", file=str(path),
                      fix="Give a .nir file, or a folder that `neurocompress deploy` wrote")
@@ -50,7 +60,7 @@ def load(
 
 
 def check(
-    model: str | Path, target: str | Path, *, bits: int | None = None, sparsity: float | None = None,
+    model: Model, target: str | Path, *, bits: int | None = None, sparsity: float | None = None,
     chips: int | None = None, fan_in_policy: FanInPolicy | None = None, preset: str | None = None,
     dt: float | None = None, reset: str | None = None, convention: Overrides = (),
 ) -> Fit:
@@ -73,7 +83,7 @@ def _for_chip(target: str | Path, network: Network) -> tuple[Network, Profile, t
 
 
 def check_compressed(
-    model: str | Path, target: str | Path, *, bits: int | None = None, chips: int | None = None,
+    model: Model, target: str | Path, *, bits: int | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (),
 ) -> tuple[Fit, Found]:
@@ -93,7 +103,9 @@ def check_compressed(
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """arrays: "output" and every recorded node, (samples, timesteps, *shape). accuracy: percent, None without labels.
+    """arrays: "output" and every recorded node, (samples, timesteps, *shape); of a stream of batches only what was
+    recorded. rates: of the output and every recorded node, share of neurons and steps with a value other than 0.
+    accuracy: percent, None without labels.
     overflow: of the emulator, by population. mismatches: Lava against the emulator, by population, when Lava ran.
     seconds_per_step: of Lava."""
 
@@ -105,27 +117,32 @@ class Simulation:
     mismatches: dict[str, int] | None
     seconds_per_step: float | None
     notes: tuple[str, ...]
+    samples: int
+    steps: int
+    rates: dict[str, float]
 
 
 def simulate(
-    model: str | Path, data: str | Path | SpikeData, *, engine: str = "float", preset: str | None = None,
+    model: Model, data: Data, *, engine: str = "float", preset: str | None = None,
     dt: float | None = None, reset: str | None = None, convention: Overrides = (), record: Iterable[str] = (),
     progress: Progress | None = None, timeout_s: float = 3600.0,
 ) -> Simulation:
-    """Runs a network, or a bundle, over spikes (samples, timesteps, *input shape).
+    """Runs a network, or a bundle, over spikes (samples, timesteps, *input shape), whatever form they have
+    (`neurocompress.data.given`).
 
     engine: "float" (a model or the compressed model of a bundle), "emulator" or "lava" (a bundle).
-    record: nodes beside the output, which is always given as "output".
-    timeout_s: limit on a Lava run. Raises `Refused` for bad input or when Lava can't be run.
+    record: nodes beside the output, which is always given as "output"; an iterable of batches is gone through batch by
+    batch, and its output is given only where "output" is recorded. timeout_s: limit on a Lava run, which takes all
+    batches at once. Raises `Refused` for bad input or when Lava can't be run.
     """
-    from .data.spikes import load_spikes
+    from .data.given import held, spikes_of
 
     if engine not in ENGINES:
         raise refuse(f"unknown engine '{engine}'", fix=f"Engines: {', '.join(ENGINES)}")
-    path, names = Path(model), tuple(name for name in dict.fromkeys(record) if name != "output")
+    path, names = path_of(model), tuple(dict.fromkeys([record] if isinstance(record, str) else record))
     tell = progress or (lambda stage, done, total: None)
-    if engine != "float" and not bundle.is_bundle(path):
-        raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=str(path),
+    if engine != "float" and (path is None or not bundle.is_bundle(path)):
+        raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=title_of(model),
                      fix="Run `neurocompress deploy MODEL --target NAME --out DIR` first and give DIR")
     if engine != "float" and (preset or dt is not None or reset or convention):
         raise refuse(f"a bundle's conventions are fixed; engine '{engine}' takes no --preset, --dt or --reset, and no "
@@ -135,46 +152,88 @@ def simulate(
         from .simulation.float import check_record
         from .simulation.float import simulate as simulate_float
 
-        network = load(path, preset=preset, dt=dt, reset=reset, convention=convention)
-        check_record(network, names)
-        shape = network.shapes[network.input]
-        given = load_spikes(data, shape, analog=True) if isinstance(data, (str, Path)) else data
-        arrays = simulate_float(network, given.spikes, names,
-                                progress=lambda done: tell("simulating", done, given.samples))
-        return _simulation("float", arrays, given, notes=network.notes)
-    return _simulate_chip(path, data, engine, names, tell, timeout_s)
+        network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
+        check_record(network, (name for name in names if name != "output"))
+        return _gathered(
+            "float", lambda given, told: (simulate_float(network, given.spikes, names, progress=told), {}),
+            spikes_of(data, network.shapes[network.input], analog=True), names, network.notes, tell, "simulating")
+    assert path is not None
+    integer = _integers(path)
+    if engine == "emulator":
+        return _gathered("emulator", lambda given, told: _emulated(integer, given, names, told),
+                         spikes_of(data, integer.input_shape), names, integer.notes, tell, "emulating")
+    return _in_lava(path, integer, held(data, integer.input_shape), names, tell, timeout_s)
 
 
-def _simulate_chip(  # type: ignore[no-untyped-def]
-    path: Path, data, engine: str, names: tuple[str, ...], tell: Progress, timeout_s: float
-) -> Simulation:
-    from .backends import backend
-    from .data.spikes import load_spikes
+def _emulated(
+    network: OnChip, given: SpikeData, names: tuple[str, ...], told: Callable[[int], None]
+) -> tuple[dict[str, np.ndarray], dict[str, Overflow]]:
     from .simulation.emulator import emulate
 
-    network = _integers(path)
-    given = data if not isinstance(data, (str, Path)) else load_spikes(data, network.input_shape)
     _refuse_graded(network, given)
-    emulated = emulate(network, given.spikes, names, progress=lambda done: tell("emulating", done, given.samples))
-    arrays = {name: emulated.spikes[name] for name in names} | {"output": emulated.spikes[network.output]}
-    if engine == "emulator":
-        return _simulation("emulator", arrays, given, emulated.overflow, notes=network.notes)
-    tell("running Lava", 0, 0)
-    run = backend("lava").run(bundle.require(path, "lava"), given.spikes, names, timeout_s=timeout_s)
-    lava = {name: run.spikes[name] for name in names} | {"output": run.spikes[network.output]}
-    mismatches = {name: int(np.count_nonzero(lava[name] != arrays[name])) for name in lava}
-    return _simulation("lava", lava, given, emulated.overflow, mismatches, run.seconds_per_step, network.notes)
+    others = [name for name in names if name != "output"]
+    found = emulate(network, given.spikes, others, progress=told)
+    return {n: found.spikes[n] for n in others} | {"output": found.spikes[network.output]}, found.overflow
 
 
-def _simulation(  # type: ignore[no-untyped-def]
-    engine: str, arrays: dict[str, np.ndarray], given: SpikeData, overflow=None, mismatches=None,
-    seconds_per_step=None, notes: tuple[str, ...] = (),
+def _in_lava(
+    path: Path, network: OnChip, given: SpikeData, names: tuple[str, ...], tell: Progress, timeout_s: float
 ) -> Simulation:
-    output = arrays["output"]
-    scores = output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64)
-    classes = scores.argmax(axis=1)
-    accuracy = None if given.labels is None else 100.0 * float(np.mean(classes == given.labels))
-    return Simulation(engine, arrays, classes, accuracy, overflow or {}, mismatches, seconds_per_step, notes)
+    """In Lava and in the emulator, and where they differ."""
+    from .backends import backend
+
+    emulated = _gathered("lava", lambda data, told: _emulated(network, data, names, told), given, names, network.notes,
+                         tell, "emulating")
+    tell("running Lava", 0, 0)
+    others = [name for name in names if name != "output"]
+    run = backend("lava").run(bundle.require(path, "lava"), given.spikes, others, timeout_s=timeout_s)
+    lava = {name: run.spikes[name] for name in others} | {"output": run.spikes[network.output]}
+    mismatches = {name: int(np.count_nonzero(lava[name] != emulated.arrays[name])) for name in lava}
+    found = _gathered("lava", lambda data, told: (lava, emulated.overflow), given, names, network.notes, tell, "")
+    return replace(found, mismatches=mismatches, seconds_per_step=run.seconds_per_step)
+
+
+#: Arrays by node of some samples, and the overflow by population; it is told the samples done.
+Ran = Callable[["SpikeData", Callable[[int], None]], "tuple[dict[str, np.ndarray], dict[str, Overflow]]"]
+
+
+def _gathered(
+    engine: str, run: Ran, given: SpikeData | Stream, names: tuple[str, ...], notes: tuple[str, ...], tell: Progress,
+    stage: str,
+) -> Simulation:
+    """Runs data, or batch by batch a stream of it, and keeps what was asked for."""
+    from .data.spikes import SpikeData
+    from .simulation.emulator import Overflow
+
+    whole = isinstance(given, SpikeData)
+    kept = tuple(dict.fromkeys((*names, "output"))) if whole else names
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in kept}
+    classes, labels = [], []
+    counts: dict[str, list[int]] = {}
+    overflow: dict[str, Overflow] = {}
+    samples = steps = 0
+    for batch in [given] if isinstance(given, SpikeData) else given:
+        arrays, more = run(batch, lambda done, before=samples: tell(  # type: ignore[misc]
+            stage, before + done, batch.samples if whole else 0))
+        output = arrays["output"]
+        classes.append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64).argmax(axis=1))
+        if batch.labels is not None:
+            labels.append(batch.labels)
+        for name in dict.fromkeys((*names, "output")):
+            sent, size = counts.get(name, [0, 0])
+            counts[name] = [sent + int(np.count_nonzero(arrays[name])), size + arrays[name].size]
+        for name in kept:
+            parts[name].append(arrays[name])
+        for name, o in more.items():
+            total = overflow.setdefault(name, Overflow())
+            total.u_wrapped, total.v_clipped = total.u_wrapped + o.u_wrapped, total.v_clipped + o.v_clipped
+        samples, steps = samples + batch.samples, batch.steps
+    said = () if "output" in kept else ('the output of a stream of batches is not kept; record "output" to have it',)
+    found = np.concatenate(classes)
+    return Simulation(
+        engine, {name: np.concatenate(several) if len(several) > 1 else several[0] for name, several in parts.items()},
+        found, 100.0 * float(np.mean(found == np.concatenate(labels))) if labels else None, overflow, None, None,
+        (*notes, *said), samples, steps, {name: sent / max(1, size) for name, (sent, size) in counts.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,38 +252,49 @@ class Comparison:
 
 
 def compare(
-    a: str | Path, b: str | Path, data: str | Path | SpikeData, *, preset: str | None = None, dt: float | None = None,
+    a: Model, b: Model, data: Data, *, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), progress: Progress | None = None,
 ) -> Comparison:
-    """A model (float simulator) or bundle (emulator) against another, over the same spikes.
+    """A model (float simulator) or bundle (emulator) against another, over the same spikes, batch by batch where they
+    come in batches (`neurocompress.data.given`).
 
     preset, dt, reset, convention: how models are read, as `load`. Without any, a model beside a bundle is read with
     those that the bundle was deployed with, so that both mean the same network. Raises `Refused`.
     """
-    from .data.spikes import load_spikes
+    from .data.given import spikes_of
+    from .data.spikes import SpikeData
     from .report.verify import verify
 
     asked = {"preset": preset, "convention": overrides(convention, preset=preset, dt=dt, reset=reset)}
-    first, second = _runnable(Path(a), Path(b), asked), _runnable(Path(b), Path(a), asked)
+    first, second = _runnable(a, b, asked), _runnable(b, a, asked)
     if first.shapes[first.input] != second.shapes[second.input]:
         raise Refused(Problem(
             f"A takes inputs of shape {first.shapes[first.input]}, B of {second.shapes[second.input]}",
             fix="Compare networks for the same data"))
-    given = load_spikes(data, first.shapes[first.input], analog=True) if isinstance(data, (str, Path)) else data
     both = {n: int(np.prod(s)) for n, s in first.shapes.items()
             if n in first.names and n in second.names and second.shapes[n] == s}
-    for side in (first, second):
-        if side.integer is not None:
-            _refuse_graded(side.integer, given)
+    given = spikes_of(data, first.shapes[first.input], analog=True)
+    labels: list[np.ndarray] = []
+
+    def batches() -> Iterator[np.ndarray]:
+        for batch in [given] if isinstance(given, SpikeData) else given:
+            for side in (first, second):
+                if side.integer is not None:
+                    _refuse_graded(side.integer, batch)
+            if batch.labels is not None:
+                labels.append(batch.labels)
+            yield batch.spikes
+
+    count = given.samples if isinstance(given, SpikeData) else 0
     runs, changes = verify(
-        {"a": first.engine, "b": second.engine}, (("a", "b"),), given.spikes, both, first.input,
-        progress=lambda done: progress("comparing", done, given.samples) if progress else None)
+        {"a": first.engine, "b": second.engine}, (("a", "b"),), batches(), both, first.input,
+        progress=lambda done: progress("comparing", done, count) if progress else None)
     accuracy = None
-    if given.labels is not None:
-        accuracy = tuple(100.0 * float(np.mean(runs[k].classes == given.labels)) for k in "ab")
+    if labels:
+        accuracy = tuple(100.0 * float(np.mean(runs[k].classes == np.concatenate(labels))) for k in "ab")
     agreement = 100.0 * float(np.mean(runs["a"].classes == runs["b"].classes))
-    return Comparison(str(a), str(b), given.samples, accuracy, agreement, changes["a", "b"],  # type: ignore[arg-type]
-                      (runs["a"], runs["b"]), (*first.notes, *second.notes))
+    return Comparison(title_of(a), title_of(b), len(runs["a"].scores), accuracy, agreement,  # type: ignore[arg-type]
+                      changes["a", "b"], (runs["a"], runs["b"]), (*first.notes, *second.notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,24 +325,27 @@ def _refuse_graded(network: OnChip, data: SpikeData) -> None:
                      f"for at most {most}", file=data.name, fix="Deploy with data of this kind, or keep fewer per step")
 
 
-def _runnable(path: Path, other: Path, asked: Mapping[str, Any]) -> _Runnable:
+def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnable:
     """A bundle as its emulator, a model as its float simulation, read as the user asks or as the other one was."""
     from .report.verify import emulator_engine, float_engine
 
-    if bundle.is_bundle(path):
+    path, other = path_of(model), path_of(beside)
+    if path is not None and bundle.is_bundle(path):
         integer = _integers(path)
         shapes = {p.name: p.shape for p in integer.populations} | {integer.input: integer.input_shape}
         names = frozenset(p.name for p in integer.populations)
         return _Runnable(emulator_engine(integer, {}), names, shapes, integer.input,
                          (f"{path}: emulated in the chip's integers",), integer)
     reading, how = {k: v for k, v in asked.items() if v}, "read with"
-    if not reading and bundle.is_bundle(other):
+    if isinstance(model, Network):
+        reading = {}  # it was read already
+    elif not reading and other is not None and bundle.is_bundle(other):
         reading, how = _reading_of(other), f"read as {other} was:"
-    network = load(path, **reading)
+    network = load(model, **reading)
     named = {k: v for k, v in reading.items() if k != "convention"} | dict(reading.get("convention", {}))
     said = f", {how} " + ", ".join(f"{k} {shown(v)}" for k, v in named.items()) if named else ""
     return _Runnable(float_engine(network), frozenset(network.populations), network.shapes, network.input,
-                     (f"{path}: simulated in floating point{said}", *network.notes))
+                     (f"{title_of(model)}: simulated in floating point{said}", *network.notes))
 
 
 def _reading_of(folder: Path) -> dict[str, Any]:

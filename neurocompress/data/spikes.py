@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import Problem, Refused, refuse
 from .arrays import MAX_BYTES, read_arrays, save_arrays
+from .axes import misread
 
 __all__ = ["MAX_COUNT", "SpikeData", "load_spikes", "poisson", "save_arrays"]
 
@@ -80,24 +81,46 @@ def load_spikes(
     file = str(path)
     arrays = read_arrays(path, names=("spikes", "labels"), max_bytes=max_bytes)
     spikes, labels = arrays.get("spikes"), arrays.get("labels")
+    return checked(spikes, labels, input_shape, file, analog, need_labels)
+
+
+def checked(
+    spikes: np.ndarray | None, labels: np.ndarray | None, input_shape: tuple[int, ...] | None, file: str,
+    analog: bool = False, need_labels: bool = False,
+) -> SpikeData:
+    """Arrays as `SpikeData`, held against the same rules wherever they came from. file: what messages call them.
+
+    The rest as `load_spikes`. Raises `Refused`.
+    """
     problems: list[Problem] = []
+    turned = False
     if spikes is None:
         problems.append(Problem(
             "it holds no array 'spikes'", fix="Store (samples, timesteps, *input shape) as 'spikes'", file=file))
+    elif spikes.dtype.kind not in "biuf":
+        problems.append(Problem(f"it holds {spikes.dtype} values, expected numbers", "array 'spikes'",
+                                "Give a plain numeric array", file))
     else:
-        shape_problems = _shape_problems(spikes.shape, input_shape, file)
-        problems += shape_problems
+        count = len(labels) if labels is not None and labels.ndim == 1 else None
+        wrong = misread(spikes.shape, None if input_shape is None else tuple(input_shape), count)
+        if wrong is not None:
+            turned = wrong.turned
+            problems.append(Problem(wrong.what, "array 'spikes'", wrong.fix, file))
+        elif not spikes.size:
+            problems.append(Problem(f"it is empty, shape {spikes.shape}", "array 'spikes'",
+                                    "Store at least one sample of one step", file))
         if spikes.size:
             problems += _value_problems(spikes, file, analog)
     if labels is not None:
-        problems += _label_problems(labels, None if spikes is None or spikes.ndim == 0 else len(spikes), file)
+        samples = None if spikes is None or spikes.ndim == 0 or turned else len(spikes)
+        problems += _label_problems(labels, samples, file)
     elif need_labels:
         problems.append(Problem(
             "it holds no array 'labels'", fix="Store one class number per sample as 'labels'", file=file))
     if problems or spikes is None:
         raise Refused(problems)
     return SpikeData(
-        _stored(spikes), None if labels is None else labels.astype(np.int64), Path(path).name
+        _stored(spikes), None if labels is None else labels.astype(np.int64), Path(file).name
     )
 
 
@@ -121,26 +144,6 @@ def poisson(shape: tuple[int, ...], samples: int, steps: int, rate: float, seed:
     for sample in spikes:  # one at a time: the random numbers take 4 bytes for each byte of spikes
         sample[...] = rng.random(sample.shape, dtype=np.float32) < rate
     return SpikeData(spikes, None, f"synthetic Poisson spikes, {rate:g} per input and step, seed {seed}")
-
-
-def _shape_problems(shape: tuple[int, ...], input_shape: tuple[int, ...] | None, file: str) -> list[Problem]:
-    where = "array 'spikes'"
-    if input_shape is not None:
-        expected = "(samples, timesteps, " + ", ".join(map(str, input_shape)) + ")"
-        wrong = len(shape) != len(input_shape) + 2 or tuple(shape[2:]) != tuple(input_shape)
-    else:
-        expected = "(samples, timesteps, *input shape)"
-        wrong = len(shape) < 3
-    if wrong:
-        fix = "Reshape the data to the network's input"
-        if input_shape is not None and tuple(shape[1:]) == tuple(input_shape):
-            fix = "The time axis is missing: add it, or add the samples axis in front"
-        elif input_shape is not None and sorted(shape[2:]) == sorted(input_shape):
-            fix = "Transpose the axes: images are (channels, height, width)"
-        return [Problem(f"it has shape {tuple(shape)}, expected {expected}", where, fix, file)]
-    if 0 in shape:
-        return [Problem(f"it is empty, shape {tuple(shape)}", where, "Store at least one sample of one step", file)]
-    return []
 
 
 def _value_problems(spikes: np.ndarray, file: str, analog: bool) -> list[Problem]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,33 +23,38 @@ from ..network.nodes import Node, Shape
 from ..network.shapes import output_shape
 from .nir_conventions import KEY, settle
 from .nir_file import load
+from .nir_graph import tree_of
 from .nir_nodes import MAX_SIGNAL, Reading, check, make, numbers
 from .nir_wiring import NEURONS, Flat, Record, flatten
 
+if TYPE_CHECKING:
+    import nir
+
 
 def read(
-    path: str | os.PathLike[str], *, preset: str | None = None, dt: float | None = None, reset: str | None = None,
-    convention: Overrides = (),
+    source: str | os.PathLike[str] | nir.NIRGraph, *, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, convention: Overrides = (),
 ) -> Network:
-    """The network in a NIR file; float weights keep their dtype, neuron parameters become full arrays.
+    """The network in a NIR file or a `nir.NIRGraph`: weights keep their dtype, neuron parameters become full arrays.
 
     preset: a platform's conventions ("norse", "snntorch", ...), used where the file does not say. dt: seconds per
     time step, reset: "zero" or "subtract", convention: any others, {"v_floor": False} or ["v_floor=false"]; they go
-    before anything else. `Network.metadata` holds each node's
-    metadata by name, and the graph's own under "".
+    before anything else. `Network.metadata` holds each node's metadata by name, and the graph's own under "".
     Raises `Refused` with every problem found.
     """
-    path = Path(path)
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     given = overrides(convention, preset=preset, dt=dt, reset=reset)
     try:
-        return _network(flatten(load(path)), preset, given)
+        return _network(flatten(tree_of(source) if path is None else load(path)), preset, given)
     except Refused as refused:
-        raise Refused(replace(p, file=p.file or str(path)) for p in refused.problems) from None
+        file = "the NIRGraph" if path is None else str(path)
+        raise Refused(replace(p, file=p.file or file) for p in refused.problems) from None
 
 
 def _network(flat: Flat, preset: str | None, given: Mapping[str, Any]) -> Network:
     clip_tau = preset == "spyx"
     problems = list(flat.problems)
+    _mend_inputs(flat)
     for name, record in flat.nodes.items():
         problems += check(name, record, clip_tau)
     if problems:
@@ -72,6 +77,17 @@ def _network(flat: Flat, preset: str | None, given: Mapping[str, Any]) -> Networ
     )
 
 
+def _mend_inputs(flat: Flat) -> None:
+    """Gives an Input without a shape the one that what it feeds needs."""
+    for name, record in flat.nodes.items():
+        if record.type != "Input" or np.size(record.fields.get("shape", ())):
+            continue
+        needed = {_input_shape(flat.nodes[b]) for a, b in flat.edges if a == name and b in flat.nodes}
+        if len(needed) == 1 and (shape := needed.pop()):
+            flat.nodes[name] = replace(record, fields={"shape": np.array(shape, dtype=int)})
+            flat.notes.append(f"{name} (Input) has no shape: {shape}, as what it feeds needs.")
+
+
 def _add_ends(flat: Flat) -> None:
     """Gives a graph without Input or Output the one it can only mean."""
     sources, targets = {a for a, _ in flat.edges}, {b for _, b in flat.edges}
@@ -91,10 +107,13 @@ def _add_ends(flat: Flat) -> None:
 
 def _input_shape(record: Record) -> Shape:
     """The shape a record needs at its input, () when it alone does not tell."""
-    if record.type in ("Linear", "Affine"):
-        return tuple(np.shape(record.fields["weight"])[1:])
-    if record.type in NEURONS:
-        return np.broadcast_shapes(*(np.shape(v) for v in record.fields.values()))
+    try:
+        if record.type in ("Linear", "Affine"):
+            return tuple(np.shape(record.fields["weight"])[1:])
+        if record.type in NEURONS:
+            return np.broadcast_shapes(*(np.shape(v) for v in record.fields.values()))
+    except (KeyError, ValueError):  # reported by name when the record is checked
+        pass
     return ()
 
 

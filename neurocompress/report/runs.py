@@ -20,25 +20,19 @@ SHOWN = 20
 
 def simulation_data(found: Simulation, out: Path | None) -> dict[str, Any]:
     """What a run gave, for JSON. firing_rates: mean value per neuron and step of the output and recorded nodes."""
-    output = found.arrays["output"]
     return {
-        "engine": found.engine, "samples": output.shape[0], "steps": output.shape[1], "accuracy": found.accuracy,
-        "classes": found.classes, "firing_rates": _rates(found),
+        "engine": found.engine, "samples": found.samples, "steps": found.steps, "accuracy": found.accuracy,
+        "classes": found.classes, "firing_rates": found.rates,
         "overflow": {name: dict(vars(o)) for name, o in found.overflow.items()},
         "lava_mismatches": found.mismatches, "seconds_per_step": found.seconds_per_step,
         "notes": found.notes, "out": out,
     }
 
 
-def _rates(found: Simulation) -> dict[str, float]:
-    """Share of neurons and steps with a spike (of a readout that never spikes: with a value other than 0)."""
-    return {name: float(np.count_nonzero(values)) / max(1, values.size) for name, values in found.arrays.items()}
-
-
 def simulation(found: Simulation, out: Path | None) -> None:
     """What a run gave, for people."""
     to = console()
-    samples, steps = found.arrays["output"].shape[:2]
+    samples, steps = found.samples, found.steps
     to.print(f"{found.engine}: {samples} samples of {steps} steps, "
              + ("no labels, so no accuracy" if found.accuracy is None else f"accuracy {percent(found.accuracy)}"),
              style="bold")
@@ -46,7 +40,7 @@ def simulation(found: Simulation, out: Path | None) -> None:
     to.print(f"classes: {' '.join(map(str, found.classes[:SHOWN]))}{more}")
     to.print()
     rows = []
-    for name, value in _rates(found).items():
+    for name, value in found.rates.items():
         row = [name, _shape(found.arrays[name]), rate(value)]
         if found.mismatches is not None:
             row.append(count(found.mismatches[name]))

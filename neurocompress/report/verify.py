@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,10 +112,10 @@ def chunks(spikes: np.ndarray, neurons: int) -> Iterator[slice]:
 
 
 def verify(
-    engines: dict[str, Engine], pairs: tuple[tuple[str, str], ...], spikes: np.ndarray, populations: dict[str, int],
-    input_name: str, progress: Callable[[int], None] | None = None,
+    engines: dict[str, Engine], pairs: tuple[tuple[str, str], ...], spikes: np.ndarray | Iterable[np.ndarray],
+    populations: dict[str, int], input_name: str, progress: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Run], dict[tuple[str, str], tuple[Change, ...]]]:
-    """Runs every engine over spikes (samples, timesteps, *input shape), chunk by chunk.
+    """Runs every engine over spikes (samples, timesteps, *input shape), or batches of them, chunk by chunk.
 
     pairs: engines whose populations are compared. populations: name -> neurons of those to compare.
     progress is told the samples done.
@@ -124,9 +124,11 @@ def verify(
     seen: dict[str, dict[str, Activity]] = {name: {} for name in engines}
     distances: dict[tuple[str, str, str], float] = {}
     mismatches: dict[tuple[str, str, str], int] = {}
-    for part in chunks(spikes, sum(populations.values()) * len(engines)):
-        given = activity(spikes[part])
-        outputs = {name: run(spikes[part]) for name, run in engines.items()}
+    done = 0
+    batches = [spikes] if isinstance(spikes, np.ndarray) else spikes
+    for piece in (batch[part] for batch in batches for part in chunks(batch, sum(populations.values()) * len(engines))):
+        given = activity(piece)
+        outputs = {name: run(piece) for name, run in engines.items()}
         for name, found in outputs.items():
             output = found["output"]
             scores[name].append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64))
@@ -136,17 +138,18 @@ def verify(
             for p in populations:
                 x, y = outputs[a][p], outputs[b][p]
                 key = (a, b, p)
-                some = max(0, VAN_ROSSUM_SAMPLES - part.start)
+                some = max(0, VAN_ROSSUM_SAMPLES - done)
                 more_distance = float(van_rossum(x[:some], y[:some], VAN_ROSSUM_TAU).sum()) if some else 0.0
                 distances[key] = distances.get(key, 0.0) + more_distance
                 mismatches[key] = mismatches.get(key, 0) + int(np.count_nonzero(x != y))
+        done += len(piece)
         if progress:
-            progress(part.stop)
+            progress(done)
     runs = {name: Run(np.concatenate(scores[name]), seen[name]) for name in engines}
     changes = {
         (a, b): tuple(
             Change(p, before.firing_rate, after.firing_rate, before.dead, after.dead,
-                   distances[a, b, p] / (n * min(len(spikes), VAN_ROSSUM_SAMPLES)),
+                   distances[a, b, p] / (n * min(done, VAN_ROSSUM_SAMPLES)),
                    earth_movers(before.rates, after.rates), mismatches[a, b, p])
             for p, n in populations.items()
             for before, after in [(runs[a].activities[p], runs[b].activities[p])])
