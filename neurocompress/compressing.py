@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,14 +16,20 @@ from .verbs import Progress, load
 
 if TYPE_CHECKING:
     from .compression.recipe import Recipe
+    from .data.given import Data
+    from .models import Model
     from .oneshot import Result
     from .pipeline import Compressed
     from .report.compressed import Measured
 
 
+#: Samples of a stream of batches that calibrate where the caller does not say how many.
+STREAM_SAMPLES = 1024
+
+
 @overload
 def compress(
-    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: None = None,
+    model: Model, data: Data | None, *, target: None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
     memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
@@ -31,7 +38,7 @@ def compress(
 
 @overload
 def compress(
-    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path,
+    model: Model, data: Data | None, *, target: str | Path,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
     memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
@@ -39,40 +46,56 @@ def compress(
 
 
 def compress(
-    model: str | Path | Network, data: str | Path | np.ndarray | None, *, target: str | Path | None = None,
+    model: Model, data: Data | None, *, target: str | Path | None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
     memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
 ) -> Result | Compressed:
     """A network compressed in one shot; with `target` on that chip's grid.
 
-    data: calibration spikes (samples, timesteps, *input shape) or a file of them; None allows only methods magnitude
-    and rtn. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in, budget, grid... (see
-    compression.recipe). preset, dt, reset, convention: as `load`. samples: calibrate on so many, drawn with
-    `seed`; all without it. memory: bytes, see oneshot.compress_network. checkpoint: folder for finished layers.
+    data: calibration spikes (samples, timesteps, *input shape) in any form that `neurocompress.data.given` takes; None
+    allows only methods magnitude and rtn. Of an iterable of batches the first `samples` calibrate, or the first
+    STREAM_SAMPLES, and a note says so. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in,
+    budget, grid... (see compression.recipe). preset, dt, reset, convention: as `load`. samples: calibrate on so many,
+    drawn with `seed`; all without it. memory: bytes, see oneshot.compress_network. checkpoint: folder for finished
+    layers.
     Raises `Refused`.
     """
     from .compression.recipe import Recipe, load_recipe, recipe_of
     from .compression.walk import MEMORY
-    from .data.spikes import drawn, load_spikes
     from .oneshot import compress_network, seen
     from .pipeline import compress_for, learned
 
     base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
     chosen = recipe_of(base, **flags)
-    network = model if isinstance(model, Network) else load(
-        model, preset=preset, dt=dt, reset=reset, convention=convention)
-    spikes = data
-    if isinstance(data, (str, Path)):
-        spikes = load_spikes(data, network.shapes[network.input], analog=True).spikes
-    assert spikes is None or isinstance(spikes, np.ndarray)
-    if spikes is not None and samples is not None:
-        spikes = spikes[drawn(len(spikes), samples, seed)]
+    network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
+    spikes, said = _calibration(network, data, samples, seed)
     if target is not None:
         calibration = None if spikes is None else seen(spikes, chosen.distilled)
         made = compress_for(network, load_profile(target), calibration, chosen, progress=progress)
-        return made if spikes is None else learned(made, spikes, progress)
-    return compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint, progress=progress)
+        made = made if spikes is None else learned(made, spikes, progress)
+        return replace(made, notes=(*said, *made.notes))
+    found = compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint, progress=progress)
+    return replace(found, notes=(*said, *found.notes))
+
+
+def _calibration(
+    network: Network, data: Data | None, samples: int | None, seed: int
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The spikes that calibrate, and what is to be said of how they were taken."""
+    from .data.given import Stream, spikes_of
+    from .data.spikes import drawn
+
+    if data is None:
+        return None, ()
+    if samples is not None and samples < 1:
+        raise refuse(f"samples is {samples}", fix="Calibrate on at least one")
+    given = spikes_of(data, network.shapes[network.input], analog=True)
+    if isinstance(given, Stream):
+        taken = given.head(samples or STREAM_SAMPLES)
+        more = "" if given.ended else f", the first of {given.name}; more come, and shuffled batches make these fair"
+        return taken.spikes, (f"calibrated on {taken.samples} samples{more}",)
+    return given.spikes if samples is None else given.spikes[drawn(given.samples, samples, seed)], ()
 
 
 def compress_file(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
 from .compression.recipe import recipe_of
-from .data.spikes import SpikeData, drawn, load_spikes, poisson
+from .data.given import Stream, spikes_of
+from .data.spikes import SpikeData, drawn, poisson
 from .errors import Problem, Refused, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
-from .frontends import nir as nir_file
+from .models import path_of, title_of
 from .network.conventions import Overrides, overrides
 from .network.graph import Network
 from .pipeline import Compressed, learned
@@ -28,12 +29,18 @@ from .plain import to_json
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
 from .simulation.emulator import Overflow
+from .verbs import load
 
 if TYPE_CHECKING:
     from .chip.schema import FanInPolicy
+    from .data.given import Data
+    from .models import Model
 
 #: Samples of the data that calibrate; the rest of it is never seen by compression.
 CALIBRATION_SAMPLES = 128
+#: Samples of a stream of batches that are held in memory: half of them calibrate at most; the first number where the
+#: others choose the size of the network.
+HEAD_TO_CHOOSE, HEAD = 1024, 2 * CALIBRATION_SAMPLES
 #: Synthetic input where no data is given: samples, time steps, spikes per input and step.
 POISSON_SAMPLES, POISSON_STEPS, POISSON_RATE = 16, 100, 0.05
 
@@ -59,7 +66,7 @@ class Deployment:
 
 
 def deploy(
-    model: str | Path, target: str | Path, *, data: str | Path | SpikeData | None = None,
+    model: Model, target: str | Path, *, data: Data | None = None,
     out: str | Path | None = None, method: str = "sbc", bits: int | None = None, sparsity: float = 0.0,
     fit: bool = False, max_drop: float | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, distill: int | None = None, preset: str | None = None,
@@ -68,8 +75,10 @@ def deploy(
 ) -> Deployment:
     """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
 
-    model: a NIR file. target: a chip's name or the path of a profile. data: spikes (samples, timesteps, *input shape)
-    with labels or without; without data the calibration is synthetic and no accuracy is reported. out: the bundle.
+    model: a NIR file, a `nir.NIRGraph` or a `Network`. target: a chip's name or the path of a profile. data: spikes
+    (samples, timesteps, *input shape) with labels or without, in any form that `neurocompress.data.given` takes. An
+    iterable of batches is held in memory up to its first HEAD samples, which calibrate, and measured batch by batch.
+    Without data the calibration is synthetic and no accuracy is reported. out: the bundle.
     fit: find the mildest compression that fits. max_drop: find the smallest network that loses at most so many points
     of accuracy; half of the samples that do not calibrate choose it, and the others are held out. chips,
     fan_in_policy, preset, dt, reset, convention: as `check`. distill: epochs in which a pruned network learns the
@@ -83,8 +92,12 @@ def deploy(
     _refuse_bad(seed, sparsity, fit, max_drop, data)
     if out is not None:
         bundle.writable(Path(out))
-    network = nir_file.read(model, preset=preset, dt=dt, reset=reset, convention=asked)
-    given, calibration, split = _data(network, data, seed)
+    path = path_of(model)
+    if path is not None and bundle.is_bundle(path):
+        raise refuse("it is a bundle, so it was deployed already", file=str(path),
+                     fix=f"To deploy its compressed network again, give {path / bundle.MODEL}")
+    network = load(model, preset=preset, dt=dt, reset=reset, convention=asked)
+    given, calibration, split, stream = _data(network, data, seed, HEAD if max_drop is None else HEAD_TO_CHOOSE)
     input_bits = message_bits(calibration if given is None else given.spikes)
     if input_bits > features(profile).graded_bits:
         raise refuse(f"an input sends more than one spike in a step, which {profile.title} has no message for",
@@ -111,6 +124,7 @@ def deploy(
 
     overflow: dict[str, Overflow] = {}
     samples = calibration if given is None else given.spikes
+    labels = [] if given is None or given.labels is None else [given.labels]
     engines = {
         "float": float_engine(compressed.original),
         "compressed": float_engine(compressed.network),
@@ -119,15 +133,15 @@ def deploy(
         engines["emulated"] = emulator_engine(integer, overflow)
     sizes = {p: int(np.prod(network.shapes[p])) for p in compressed.network.populations}
     runs, changes = verify(
-        engines, (("float", list(engines)[-1]),), samples, sizes,
-        network.input, progress=lambda done: tell("verifying", done, len(samples)))
+        engines, (("float", list(engines)[-1]),), samples if stream is None else _batches(stream, input_bits, labels),
+        sizes, network.input, progress=lambda done: tell("verifying", done, len(samples) if stream is None else 0))
     virtual = virtual_chips(integer, samples, split.indices, seed, tell)
     busiest = runs[list(engines)[-1]].activities
     placed = replace(found.fit, rates={p: busiest[p].rates for p in compressed.network.populations})
     report = make_report(
-        model=str(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=placed,
-        runs=runs, changes=changes, overflow=overflow, virtual=virtual, labels=None if given is None else given.labels,
-        calibration=split, options={
+        model=title_of(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=placed,
+        runs=runs, changes=changes, overflow=overflow, virtual=virtual,
+        labels=np.concatenate(labels) if labels else None, calibration=split, options={
             "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "fit": fit,
             "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "distill": distill,
             "preset": preset, "dt": dt, "reset": reset, "convention": asked, "seed": seed})
@@ -139,7 +153,7 @@ def deploy(
 
 
 def _refuse_bad(
-    seed: int, sparsity: float, fit: bool, max_drop: float | None, data: str | Path | SpikeData | None
+    seed: int, sparsity: float, fit: bool, max_drop: float | None, data: Data | None
 ) -> None:
     problems = []
     if seed < 0:
@@ -195,19 +209,37 @@ class Split:
 
 
 def _data(
-    network: Network, data: str | Path | SpikeData | None, seed: int
-) -> tuple[SpikeData | None, np.ndarray, Split]:
-    """The data, the calibration samples drawn from it, and how they were drawn."""
+    network: Network, data: Data | None, seed: int, head: int
+) -> tuple[SpikeData | None, np.ndarray, Split, Stream | None]:
+    """The data (of a stream that goes on its first `head` samples), the calibration samples drawn from it, how they
+    were drawn, and the stream."""
     shape = network.shapes[network.input]
     if data is None:
         spikes = poisson(shape, POISSON_SAMPLES, POISSON_STEPS, POISSON_RATE, seed).spikes
         note = (f"synthetic Poisson spikes, {POISSON_RATE} per input and step, {POISSON_SAMPLES} samples of "
                 f"{POISSON_STEPS} steps")
-        return None, spikes, Split(note, len(spikes), True, None)
-    given = data if isinstance(data, SpikeData) else load_spikes(data, shape)
+        return None, spikes, Split(note, len(spikes), True, None), None
+    given, stream = spikes_of(data, shape), None
+    if isinstance(given, Stream):
+        found = given.head(head)
+        stream, given = None if given.ended else given, found
     count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
     chosen = drawn(given.samples, count, seed)
-    return given, given.spikes[chosen], Split(given.name, count, False, tuple(int(k) for k in chosen))
+    name = given.name if stream is None else f"{given.name}, drawn from its first {given.samples} samples"
+    return given, given.spikes[chosen], Split(name, count, False, tuple(int(k) for k in chosen)), stream
+
+
+def _batches(stream: Stream, input_bits: int, labels: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """All spikes of a stream, batch by batch; `labels` is filled with all of its labels."""
+    labels.clear()
+    for batch in stream:
+        if message_bits(batch.spikes) > input_bits:
+            raise refuse(f"an input sends {int(batch.spikes.max())} spikes in a step, more than any in the samples "
+                         "that calibrate", file=batch.name,
+                         fix="Shuffle the batches, or keep one spike per input and step")
+        if batch.labels is not None:
+            labels.append(batch.labels)
+        yield batch.spikes
 
 
 def _learned(

@@ -46,4 +46,4 @@ def unusable(model: object) -> Refused:
     fix = EXPECTED
     if "torch.Module" in bases:
         fix = f"Export it to NIR first (the framework's exporter, or nirtorch): {EXPECTED[0].lower()}{EXPECTED[1:]}"
-    return refuse(f"the model is a {got}", fix=fix)
+    return refuse(f"the model is of type {got}", fix=fix)

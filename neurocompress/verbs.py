@@ -16,8 +16,8 @@ from .chip.profile import Profile, load_profile
 from .chip.search import Found, mildest_of_weights, prunes
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
-from .network.conventions import Overrides, overrides, shown
 from .models import path_of, title_of
+from .network.conventions import Overrides, overrides, shown
 from .network.graph import Network
 
 if TYPE_CHECKING:
@@ -205,16 +205,16 @@ def _gathered(
     from .data.spikes import SpikeData
     from .simulation.emulator import Overflow
 
-    whole = isinstance(given, SpikeData)
-    kept = tuple(dict.fromkeys((*names, "output"))) if whole else names
+    kept = tuple(dict.fromkeys((*names, "output"))) if isinstance(given, SpikeData) else names
     parts: dict[str, list[np.ndarray]] = {name: [] for name in kept}
     classes, labels = [], []
     counts: dict[str, list[int]] = {}
     overflow: dict[str, Overflow] = {}
     samples = steps = 0
+    total_samples = given.samples if isinstance(given, SpikeData) else 0
     for batch in [given] if isinstance(given, SpikeData) else given:
         arrays, more = run(batch, lambda done, before=samples: tell(  # type: ignore[misc]
-            stage, before + done, batch.samples if whole else 0))
+            stage, before + done, total_samples))
         output = arrays["output"]
         classes.append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64).argmax(axis=1))
         if batch.labels is not None:

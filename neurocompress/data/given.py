@@ -163,11 +163,11 @@ def _array(values: object) -> np.ndarray | None:
         found = np.asarray(values)
     except Exception:  # an object that only looks like an array: whatever its conversion raises, it is none
         return None
-    return None if found.dtype == object else found
+    return found if isinstance(values, np.ndarray) or found.dtype != object else None
 
 
 def _kind(value: object) -> str:
     kind = type(value)
-    return f"a {kind.__module__}.{kind.__qualname__}".replace("a builtins.", "a ")
+    return f"of type {kind.__module__}.{kind.__qualname__}".replace(" builtins.", " ")
 
 
