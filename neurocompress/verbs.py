@@ -352,4 +352,7 @@ def _reading_of(folder: Path) -> dict[str, Any]:
     """preset, dt, reset and convention with which the model of a bundle was read; what was not given is left out."""
     options = bundle.read_report(folder).get("options")
     given = options if isinstance(options, dict) else {}
-    return {name: given[name] for name in ("preset", "dt", "reset", "convention") if given.get(name)}
+    found = {name: given[name] for name in ("preset", "dt", "reset", "convention") if given.get(name)}
+    if "convention" not in given and found.get("preset") == "snntorch":
+        found["preset"] = "snntorch-nir"  # what this preset was when such bundles were written
+    return found

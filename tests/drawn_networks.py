@@ -19,7 +19,8 @@ def rules(draw):
         dt=1.0, decay=draw(st.sampled_from(["euler", "exponential"])),
         reset=draw(st.sampled_from(["zero", "subtract"])), fire=draw(st.sampled_from([">", ">="])),
         spikes_per_step="many" if many else "one", v_floor=draw(st.booleans()),
-        two_phase_reset=not many and draw(st.booleans()), gain=draw(st.sampled_from(["nir", "unit"])),
+        two_phase_reset=not many and draw(st.booleans()), reset_delay=draw(st.booleans()),
+        gain=draw(st.sampled_from(["nir", "unit", "unit-synapse"])),
         input_decays=draw(st.booleans()), bias=draw(st.sampled_from(["current", "membrane"])),
         recurrent_bias_at_start=draw(st.booleans()), synaptic_delay=draw(st.integers(0, 2)),
         output_delay=draw(st.integers(0, 1)), weights=draw(st.sampled_from(["float", "int8-per-target"])))

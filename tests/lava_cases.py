@@ -113,6 +113,22 @@ def two_phase_reset(rng):
 
 
 @case("Neurons")
+def a_reset_one_step_late(rng):
+    return one_to_one(rng, reset="subtract", reset_by=6400, late_reset=True, dv=400)
+
+
+@case("Neurons")
+def a_reset_to_zero_one_step_late(rng):
+    return one_to_one(rng, late_reset=True, dv=400, du=2000)
+
+
+@case("Neurons")
+def many_spikes_reset_one_step_late_over_a_floor(rng):
+    return one_to_one(rng, reset="subtract", reset_by=6400, late_reset=True, spikes_per_step="many", fire=">=",
+                      v_floor=np.array(-6400))
+
+
+@case("Neurons")
 def two_phase_many_at(rng):
     return one_to_one(rng, reset="subtract", reset_by=6400, two_phase=True, fire=">=", spikes_per_step="many")
 

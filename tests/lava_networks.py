@@ -46,7 +46,7 @@ def population(rng: Rng, name: str, shape: tuple[int, ...], latency: int, native
     return Population(
         **common, reset="subtract" if coin(rng, 0.7) else "zero", reset_by=vth * 64, fire=">=" if coin(rng) else ">",
         spikes_per_step="many" if graded else "one", v_floor=-vth * 64 if coin(rng, 0.3) else None,
-        two_phase=coin(rng, 0.3), u_init=spread(-500, 500) if coin(rng, 0.3) else 0,
+        two_phase=coin(rng, 0.3), late_reset=coin(rng, 0.3), u_init=spread(-500, 500) if coin(rng, 0.3) else 0,
         v_init=spread(-5000, 9000) if coin(rng, 0.3) else 0,
     )
 

@@ -29,9 +29,9 @@ def decay(x: int, factor: int, unity: int) -> int:
     return -((-x * factor) // unity) if x < 0 else (x * factor) // unity
 
 
-def neuron(p: dict, u: int, v: int, a: int, rule: Arithmetic) -> tuple[int, int, int]:
-    """One step of one neuron with parameters p: new u, new v, and what it sends. Loihi: words of 24 bits, decays in
-    parts of 4096, shifts of 6."""
+def neuron(p: dict, u: int, v: int, before: int, a: int, rule: Arithmetic) -> tuple[int, int, int]:
+    """One step of one neuron with parameters p that sent `before`: new u, new v, and what it sends. Loihi: words
+    of 24 bits, decays in parts of 4096, shifts of 6."""
     word, unity = 2**rule.state_bits, 2**rule.decay_bits
     threshold = p["vth"] * 2**rule.threshold_shift
 
@@ -47,6 +47,8 @@ def neuron(p: dict, u: int, v: int, a: int, rule: Arithmetic) -> tuple[int, int,
     elif u <= -word // 2:
         u += word
     v = decay(v, unity - p["dv"], unity) + u + p["bias_mant"] * 2 ** p["bias_exp"]
+    if p["late_reset"] and before:
+        v = 0 if p["reset"] == "zero" else v - before * p["reset_by"]
     v = max(min(v, word // 2 - 1), 1 - word // 2)
     if p["v_floor"] is not None:
         v = max(v, p["v_floor"])
@@ -60,9 +62,9 @@ def neuron(p: dict, u: int, v: int, a: int, rule: Arithmetic) -> tuple[int, int,
         while fires(left, threshold):  # as many thresholds as fit
             left -= threshold
             n += 1
-    if n and p["reset"] == "zero":
+    if n and not p["late_reset"] and p["reset"] == "zero":
         v = 0
-    elif n:
+    elif n and not p["late_reset"]:
         v -= n * p["reset_by"]
     if p["v_floor"] is not None:
         v = max(v, p["v_floor"])
@@ -79,7 +81,8 @@ def parameters(p: Population) -> list[dict]:
     fields = {name: spread(getattr(p, name)) for name in
               ("du", "dv", "vth", "bias_mant", "bias_exp", "reset_by", "u_init", "v_init")}
     fields["v_floor"] = [None] * size if p.v_floor is None else spread(p.v_floor)
-    shared = {name: getattr(p, name) for name in ("reset", "fire", "spikes_per_step", "two_phase", "spiking")}
+    shared = {name: getattr(p, name) for name in
+              ("reset", "fire", "spikes_per_step", "two_phase", "late_reset", "spiking")}
     return [shared | {name: values[i] for name, values in fields.items()} for i in range(size)]
 
 
@@ -120,11 +123,11 @@ def simulate(network: IntegerNetwork, samples: np.ndarray, gap: int = 200) -> di
             if sample < 0 or step >= steps:
                 continue
             if step == 0:
-                state[p.name] = [(q["u_init"], q["v_init"]) for q in neurons[p.name]]
+                state[p.name] = [(q["u_init"], q["v_init"], 0) for q in neurons[p.name]]
             a = np.broadcast_to(arriving[t, p.name], len(neurons[p.name]))
             done = [neuron(q, *uv, int(x), network.arithmetic)
                     for q, uv, x in zip(neurons[p.name], state[p.name], a, strict=True)]
-            state[p.name] = [(u, v) for u, v, _ in done]
+            state[p.name] = done
             sent[p.name] = np.array([out for _, _, out in done])
             for array, values in zip((traces[p.name].u, traces[p.name].v, traces[p.name].spikes),
                                      zip(*done, strict=True), strict=True):

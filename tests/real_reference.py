@@ -14,24 +14,26 @@ F = np.float32
 
 
 def neuron(q: dict, state: list, a: float) -> float:
-    """One step of one neuron with coefficients q; changes its state [u, v] and returns what it sends."""
-    u, v = state
+    """One step of one neuron with coefficients q; changes its state [u, v, resets next] and returns what it sends."""
+    u, v, before = state
     still_above = q["two_phase"] and q["threshold"] is not None and v > q["threshold"]
     u = F(a) if q["alpha"] is None else F(F(q["alpha"] * u) + F(a))
     v = F(F(q["beta"] * v) + u)
     v = F(v + q["leak"])
+    if before:
+        v = q["v_reset"] if q["reset"] == "zero" else F(v - q["threshold"])
     if q["threshold"] is None:
-        state[:] = [u, v]
+        state[:] = [u, v, False]
         return F(v * q["unit"])
     tested = F(v - q["threshold"]) if still_above else v
     fires = tested >= q["threshold"] if q["fire"] == ">=" else tested > q["threshold"]
-    if fires and q["reset"] == "zero":
+    if fires and not q["late"] and q["reset"] == "zero":
         v = q["v_reset"]
-    elif fires:
+    elif fires and not q["late"]:
         v = F(v - q["threshold"])
     if q["floor"]:
         v = max(v, -q["threshold"])
-    state[:] = [u, v]
+    state[:] = [u, v, fires and q["late"]]
     return F(fires)
 
 
@@ -46,7 +48,8 @@ def parameters(p: RealPopulation) -> list[dict]:
                "threshold": spread(step.v_threshold), "v_reset": spread(step.v_reset), "unit": spread(p.unit),
                "v_init": spread(p.v_init)}
     shared = {"fire": rule.fire, "reset": rule.reset, "floor": rule.v_floor,
-              "two_phase": rule.two_phase_reset and rule.reset == "subtract"}
+              "late": rule.reset_delay,
+              "two_phase": rule.two_phase_reset and rule.reset == "subtract" and not rule.reset_delay}
     return [shared | {k: values[i] for k, values in columns.items()} for i in range(len(columns["beta"]))]
 
 
@@ -60,7 +63,7 @@ def simulate(network: RealNetwork, samples: np.ndarray) -> dict[str, np.ndarray]
     out = {p.name: np.zeros((n, steps, *p.shape), F) for p in network.populations}
     sent = out | {network.input: samples}
     for sample in range(n):
-        state = {name: [[F(0), q["v_init"]] for q in found] for name, found in neurons.items()}
+        state = {name: [[F(0), q["v_init"], False] for q in found] for name, found in neurons.items()}
         for t in range(steps):
             for p in network.populations:
                 total = [0] * len(neurons[p.name])

@@ -21,10 +21,11 @@ from neurocompress.simulation.float import Peak, Runner, batches, simulate
 
 BRAILLE = {
     "norse": ("braille_noDelay_bias_zero", {}, "norse_activity_noDelay_bias_zero"),
-    "snntorch zero": ("braille_noDelay_bias_zero", {}, "snntorch_activity_noDelay_bias_zero"),
-    "snntorch subtract": (
+    "snntorch-nir zero": ("braille_noDelay_bias_zero", {}, "snntorch_activity_noDelay_bias_zero"),
+    "snntorch-nir subtract": (
         "braille_noDelay_noBias_subtract", {"reset": "subtract"}, "snntorch_activity_noDelay_noBias_subtract"),
     "spinnaker2": ("braille_noDelay_bias_zero", {}, "s2_activity_noDelay_bias_zero"),
+    "spyx": ("braille_noDelay_bias_zero", {}, "spyx_activity_noDelay_bias_zero"),
 }
 
 
@@ -42,11 +43,11 @@ def test_recorded_braille_traces_are_reproduced_to_the_spike(shared, name, dtype
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize(("preset", "late"), [("norse", 0), ("snntorch", 0), ("lava", 1)])
+@pytest.mark.parametrize(("preset", "late"), [("norse", 0), ("snntorch-nir", 0), ("lava", 1)])
 def test_the_papers_lif_neuron_follows_its_recorded_trace(shared, preset, late):
     """Columns of the CSV: input spike, membrane potential, output spike; dt 1e-4 s."""
     folder = shared / "models/nir_paper/lif"
-    name = {"lava": "lava_cpu_fixed"}.get(preset, preset)
+    name = {"lava": "lava_cpu_fixed", "snntorch-nir": "snntorch"}.get(preset, preset)
     trace = np.loadtxt(folder / f"lif_{name}.csv", delimiter=",")
     network = read(folder / "lif_norse.nir", preset=preset, dt=1e-4)
     spikes = simulate(network, trace[None, :, :1], dtype=torch.float64)["output"][0, :, 0]
@@ -77,11 +78,15 @@ def loop(neuron: Neuron, rule: Conventions, x: np.ndarray) -> np.ndarray:
     gain = (1.0 if r == 1 else r * dt) if neuron.tau_mem is None else r * (1 - beta)
     gain_syn = 1.0 if alpha is None else float(neuron.w_in) * (1 - alpha)
     if rule.gain == "unit":
-        gain = gain_syn = 1.0
+        gain = 1.0
+    if rule.gain != "nir":
+        gain_syn = 1.0
     leak = 0.0 if neuron.tau_mem is None else float(neuron.v_leak) * (1 - beta)
     threshold = None if neuron.v_threshold is None else float(neuron.v_threshold)
+    late = rule.reset_delay and (rule.reset == "subtract" or alpha is not None)
+    two_phase = rule.two_phase_reset and rule.reset == "subtract" and not rule.reset_delay
     v = current = 0.0
-    out = []
+    n, out = 0, []
     for value in x:
         still_above = threshold is not None and v > threshold
         if alpha is None:
@@ -94,15 +99,16 @@ def loop(neuron: Neuron, rule: Conventions, x: np.ndarray) -> np.ndarray:
         if threshold is None:
             out.append(v)
             continue
-        tested = v - (threshold if rule.two_phase_reset and rule.reset == "subtract" and still_above else 0.0)
+        if late and n:
+            v = float(neuron.v_reset) if rule.reset == "zero" else v - n * threshold
+        tested = v - (threshold if two_phase and still_above else 0.0)
         n = 0
         while tested >= threshold if rule.fire == ">=" else tested > threshold:
             n, tested = n + 1, tested - threshold
             if rule.spikes_per_step == "one":
                 break
-        if n and rule.reset == "zero":
-            v = float(neuron.v_reset)
-        v -= n * threshold if rule.reset == "subtract" else 0.0
+        if n and not late:
+            v = float(neuron.v_reset) if rule.reset == "zero" else v - n * threshold
         if rule.v_floor:
             v = max(v, -threshold)
         out.append(n)
@@ -125,8 +131,8 @@ def neurons(draw):
         dt=1.0, decay=draw(st.sampled_from(["euler", "exponential"])),
         reset=draw(st.sampled_from(["zero", "subtract"])),
         fire=draw(st.sampled_from([">", ">="])), spikes_per_step=draw(st.sampled_from(["one", "many"])),
-        v_floor=draw(st.booleans()), two_phase_reset=draw(st.booleans()), gain=draw(st.sampled_from(["nir", "unit"])),
-        input_decays=draw(st.booleans()))
+        v_floor=draw(st.booleans()), two_phase_reset=draw(st.booleans()), reset_delay=draw(st.booleans()),
+        gain=draw(st.sampled_from(["nir", "unit", "unit-synapse"])), input_decays=draw(st.booleans()))
     return parameters, rule
 
 

@@ -91,15 +91,20 @@ def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, 
         return d / (1 + SLOPE * np.abs(d))  # its derivative is 1 / (1 + SLOPE |d|)^2
 
     alpha, beta = (1 - 1 / t if rule.decay == "euler" else np.exp(-1 / t) for t in (node.tau_syn, node.tau_mem))
-    gain, gain_syn = (1.0, 1.0) if rule.gain == "unit" else (node.r * (1 - beta), node.w_in * (1 - alpha))
+    gain = 1.0 if rule.gain == "unit" else node.r * (1 - beta)
+    gain_syn = node.w_in * (1 - alpha) if rule.gain == "nir" else 1.0
     theta, reset = node.v_threshold, node.v_reset if rule.reset == "zero" else 0.0
     v, current, total, found = np.zeros(len(w)), np.zeros(len(w)), 0.0, []
+    out, spikes = np.zeros(len(w)), np.zeros(len(w))
     for t, now in enumerate(x):
         above = v > theta if seen is None else seen[t]["above"]
         drive = gain_syn * (w @ now)
         current = alpha * (current + drive) if rule.input_decays else alpha * current + drive
         v = beta * v + gain * current + node.v_leak * (1 - beta)
-        tested = v - theta * above if rule.two_phase_reset and rule.reset == "subtract" else v
+        if rule.reset_delay:
+            v = v - theta * out if rule.reset == "subtract" else np.where(spikes > 0, reset, v)
+        two_phase = rule.two_phase_reset and rule.reset == "subtract" and not rule.reset_delay
+        tested = v - theta * above if two_phase else v
         if rule.spikes_per_step == "many":
             u = tested / theta
             spikes = np.maximum(0, np.ceil(u) - 1 if rule.fire == ">" else np.floor(u))
@@ -113,7 +118,8 @@ def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, 
             spikes = seen[t]["spikes"]
             out = spikes + soft(distance) - soft(seen[t]["distance"])
         total = total + (t + 1) * out
-        v = v - theta * out if rule.reset == "subtract" else np.where(spikes > 0, reset, v)
+        if not rule.reset_delay:
+            v = v - theta * out if rule.reset == "subtract" else np.where(spikes > 0, reset, v)
         floored = rule.v_floor & (v < -theta) if seen is None else seen[t]["floored"]
         v = np.where(floored, -theta, v)
         found.append({"spikes": spikes, "distance": distance, "above": above, "level": level, "floored": floored})

@@ -80,7 +80,7 @@ def test_python_shown_is_python_and_calls_verbs_that_exist() -> None:
 
 def test_the_table_of_presets_is_the_presets() -> None:
     rows = {row[0]: row[1:] for row in re.findall(
-        r"^\| `(\w+)`[^|]*\| ([^|]*) \| (\w+) \| (\w+) \| (>=?) \|", README, re.MULTILINE)}
+        r"^\| `([\w-]+)`[^|]*\| ([^|]*) \| (\w+) \| (\w+) \| (>=?) \|", README, re.MULTILINE)}
     assert set(rows) == set(PRESETS)
     for name, (dt, decay, reset, fire) in rows.items():
         found = PRESETS[name]

@@ -20,7 +20,7 @@ from neurocompress.oneshot import RecipeGrids, row_gains
 from neurocompress.simulation.float import simulate
 
 
-@pytest.mark.parametrize("reset", ["zero", "subtract", "two-phase"])
+@pytest.mark.parametrize("reset", ["zero", "subtract", "two-phase", "late subtract", "late zero"])
 @pytest.mark.parametrize("tau_syn", [None, 3.0])
 def test_refined_neurons_repeat_their_spikes(reset, tau_syn):
     """Constraints hold for the float weights; integers that satisfy them give the same spike train in simulation."""
@@ -30,7 +30,8 @@ def test_refined_neurons_repeat_their_spikes(reset, tau_syn):
     one = np.ones(n)
     neuron = Neuron((n,), r=one, v_threshold=one, v_reset=0 * one, tau_mem=5 * one, v_leak=0 * one,
                     tau_syn=None if tau_syn is None else tau_syn * one, w_in=None if tau_syn is None else one)
-    rule = Conventions(dt=1.0, reset="zero" if reset == "zero" else "subtract", two_phase_reset=reset == "two-phase")
+    rule = Conventions(dt=1.0, reset="zero" if "zero" in reset else "subtract", two_phase_reset=reset == "two-phase",
+                       reset_delay="late" in reset)
     # gains of 1: the layer's numbers are in threshold units
     step = discretize(neuron, rule)
     gain = float(np.mean(step.input_gain))
@@ -43,7 +44,8 @@ def test_refined_neurons_repeat_their_spikes(reset, tau_syn):
     spikes = simulate(network(weight, bias), x, dtype=torch.float64)["output"]
     assert 0.05 < spikes.mean() < 0.9
     decay = Decay(None if tau_syn is None else 1 - 1 / tau_syn, 0.8)
-    target = Target(x, spikes, bias, np.zeros(n), decay, rule.reset, rule.two_phase_reset)
+    target = Target(x, spikes, bias, np.zeros(n), decay, rule.reset, rule.two_phase_reset,
+                    rule.reset_delay and (rule.reset == "subtract" or tau_syn is not None))
     for j in range(n):
         a, b = constraints(target, j, weight[j])
         assert np.min(a[:, :d] @ weight[j] + b) >= -1e-9

@@ -102,7 +102,7 @@ def on_circuits(network: Network, chip: Analog) -> tuple[Network, tuple[str, ...
                      f"than a neuron's shortest pause of {chip.refractory * MICROSECONDS:.3g} us: it can not spike in "
                      "every step, which is not emulated")
     rule = network.conventions
-    for what, there in (("a floor of the membrane", rule.v_floor), ("a reset in two phases", rule.two_phase_reset)):
+    for what, there in (("a floor of the membrane", rule.v_floor), ("a reset in two phases", rule.two_phase)):
         if there:
             notes.append(f"the model has {what}, the chip has none")
     biased = any(isinstance(n, WEIGHTED) and n.bias is not None and np.any(n.bias) for n in network.nodes.values())

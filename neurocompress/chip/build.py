@@ -96,9 +96,9 @@ def build(
 
 def _lag(network: Network, c: Connection) -> int | np.ndarray:
     """Steps that a connection takes in the model, conventions counted."""
-    if c.feedback:
-        return c.delay
     late = network.conventions.output_delay if isinstance(network.nodes[c.source], Neuron) else 0
+    if c.feedback:  # takes one step in any case
+        return c.delay + max(0, late - 1)
     return c.delay + network.conventions.synaptic_delay + late
 
 

@@ -8,6 +8,7 @@ from ..errors import Problem
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Array, Neuron, Threshold
+from ..network.resets import resets_late
 from .drive import constant_input, gains, in_rows, per_neuron, row_gain, step_of
 from .integer import Arithmetic, Population
 from .units import Units
@@ -63,7 +64,7 @@ def integer_population(
         reset_by=vth << arithmetic.threshold_shift, fire=conventions.fire if step is not None else ">",
         spikes_per_step="many" if many and step is not None else "one",
         v_floor=-(vth << arithmetic.threshold_shift) if conventions.v_floor and step is not None else None,
-        two_phase=conventions.two_phase_reset and conventions.reset == "subtract",
+        two_phase=conventions.two_phase, late_reset=resets_late(network, name),
         u_init=_scalar(np.rint(u_init).astype(np.int64)), v_init=_scalar(np.rint(v_init).astype(np.int64)),
         spiking=spiking, latency=latency)
 

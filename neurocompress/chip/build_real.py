@@ -11,6 +11,7 @@ from ..network.conventions import Conventions
 from ..network.discrete import Step, threshold_of
 from ..network.graph import Network
 from ..network.nodes import Array
+from ..network.resets import resets_late
 from .drive import constant_input, gains, in_rows, per_neuron, row_gain, step_of
 from .real import RealPopulation
 from .units import Units
@@ -43,5 +44,6 @@ def real_population(
     found = Step(
         step.alpha, None if step.alpha is None else one, step.beta, one, bias * scale + step.leak * in_units,
         None if step.v_threshold is None else step.v_threshold * in_units, step.v_reset * in_units)
-    rule = replace(conventions, input_decays=False, bias="current")  # both are in the coefficients now
+    rule = replace(conventions, input_decays=False, bias="current",  # both are in the coefficients now
+                   reset_delay=resets_late(network, name))
     return RealPopulation(name, shape, found, rule, v_init, 1 / in_units, latency)

@@ -6,22 +6,26 @@ from dataclasses import dataclass, replace
 
 from ..network.conventions import Reset
 from ..network.graph import Network
+from ..network.resets import resets_late
 from .schema import Profile
 
 
 @dataclass(frozen=True)
 class Features:
     """What a chip's neurons can do, from its profile. graded_bits: 0 for plain spikes only. delay_max: None when it is
-    unknown, and then any delay is taken. resets: those it has."""
+    unknown, and then any delay is taken. resets: those it has. reset_delay: whether they can come in the step after
+    the spike, behind the decay."""
 
     graded_bits: int
     delay_max: int | None
     resets: tuple[Reset, ...]
+    reset_delay: bool = False
 
 
 def features(profile: Profile) -> Features:
     graded, delay, resets = (getattr(profile.neurons, n).value for n in ("graded_spikes", "delay_max", "reset"))
-    return Features(graded or 0, delay, tuple(resets or ("zero", "subtract")))
+    late = profile.neurons.reset_delay
+    return Features(graded or 0, delay, tuple(resets or ("zero", "subtract")), bool(late and late.value))
 
 
 def with_conventions(network: Network, chip: Features, title: str) -> tuple[Network, tuple[str, ...]]:
@@ -41,4 +45,10 @@ def with_conventions(network: Network, chip: Features, title: str) -> tuple[Netw
         said.append(f"{title} has no reset of kind '{network.conventions.reset}': its neurons "
                     + ("reset to zero, and what was above the threshold is lost" if there == "zero" else
                        "subtract their threshold, and keep what was above it"))
+    if rule.reset_delay and not chip.reset_delay:
+        late = any(resets_late(replace(network, conventions=rule), p) for p in network.populations)
+        rule = replace(rule, reset_delay=False, two_phase_reset=False)
+        if late:
+            said.append(f"{title} can not reset a neuron in the step after its spike, behind the decay, as the model "
+                        "does (reset_delay): its neurons reset in the step in which they spike")
     return replace(network, conventions=rule), tuple(said)

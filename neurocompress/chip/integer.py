@@ -96,6 +96,8 @@ class Population:
     v_floor: lowest v after the update and the reset, or None.
     two_phase: a neuron whose v is still above its threshold after the last reset must exceed
         threshold + reset_by to fire (v itself is not changed by the test).
+    late_reset: the reset follows in the next step, after the decay and the input: by reset_by for each spike of the
+        step before, or to zero with all that arrived.
     u_init, v_init: state before the first step of a sample.
     spiking: False for a readout that never spikes; it sends v itself every step.
     latency: steps by which the population runs behind the input, all connections counted.
@@ -114,6 +116,7 @@ class Population:
     spikes_per_step: str = "one"
     v_floor: Ints | None = None
     two_phase: bool = False
+    late_reset: bool = False
     u_init: Ints | int = 0
     v_init: Ints | int = 0
     spiking: bool = True

@@ -57,7 +57,8 @@ class RealPopulation:
 
     step: coefficients as in `network.discrete.Step`, gains 1, that broadcast to `shape`; v_threshold None for a readout
     that never spikes, whose potential times `unit` is in the model's units. v_init: v before the first step of a
-    sample. conventions: reset, fire, spikes per step, floor and two-phase reset are read. latency: steps behind input.
+    sample. conventions: reset, fire, spikes per step, floor, two-phase
+    and delayed reset (of this population, see network.resets) are read. latency: steps behind input.
     """
 
     name: str

@@ -17,6 +17,7 @@ from ..grid import Grid
 from ..network.discrete import discretize, threshold_of
 from ..network.graph import Network
 from ..network.nodes import Array
+from ..network.resets import resets_late
 from .calibrate import Behaviour
 from .hessian import Bias
 from .module import Module
@@ -205,7 +206,7 @@ def _refined(
     step = discretize(network.nodes[module.population], rule)  # type: ignore[arg-type]
     leak = np.broadcast_to(step.leak / threshold_of(step), constant.shape)
     goal = Target(behaviour.x, behaviour.spikes, constant, leak, decay, rule.reset,
-                  rule.two_phase_reset and rule.reset == "subtract")
+                  rule.two_phase, resets_late(network, module.population))
     found: tuple[Trial, Array, float] | None = None
     for trial in tried:
         grid = joined(module, trial.granted)

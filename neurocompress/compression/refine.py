@@ -33,7 +33,8 @@ class Decay:
 @dataclass(frozen=True, eq=False)
 class Target:
     """What one population did: x (samples, timesteps, d) inputs of its layers, spikes (samples, timesteps, n),
-    constant (n,) input per step in threshold units, leak (n,) added to v, reset, two_phase."""
+    constant (n,) input per step in threshold units, leak (n,) added to v, reset, two_phase, late (the reset follows in
+    the next step, after the decay)."""
 
     x: np.ndarray
     spikes: np.ndarray
@@ -42,6 +43,7 @@ class Target:
     decay: Decay
     reset: str
     two_phase: bool
+    late: bool = False
 
 
 def potentials(target: Target, neuron: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,13 +64,17 @@ def potentials(target: Target, neuron: int) -> tuple[np.ndarray, np.ndarray]:
         current[:, d] += 1.0
         v = target.decay.beta * v + current
         o = target.decay.beta * o + target.leak[neuron]
+        if target.late and t > 0:
+            v, o = _reset(target, v, o, s[:, t - 1])
         features[:, t], offset[:, t] = v, o
-        if target.reset == "zero":
-            v, o = v * (1 - s[:, t, None]), o * (1 - s[:, t])
-        else:
-            o = o - s[:, t]
+        if not target.late:
+            v, o = _reset(target, v, o, s[:, t])
     flat = features.reshape(-1, d + 1)
     return flat, offset.reshape(-1) + flat[:, d] * target.constant[neuron]
+
+
+def _reset(target: Target, v: np.ndarray, o: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (v * (1 - s[:, None]), o * (1 - s)) if target.reset == "zero" else (v, o - s)
 
 
 def constraints(target: Target, neuron: int, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

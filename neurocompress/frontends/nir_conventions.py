@@ -4,7 +4,7 @@ lets infer, what is assumed, in that order. A preset is given by the user; its d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,8 +12,20 @@ import numpy as np
 
 from ..errors import Problem, Refused
 from ..network.conventions import Conventions, from_dict, preset, shown
-from ..network.nodes import Array, Delay, Neuron, Node
-from .nir_nodes import NO_LEAK
+from ..network.nodes import Node
+from .nir_time import (
+    LEAST_RATE,
+    Origin,
+    dt_in_file,
+    integrators,
+    needs_dt,
+    norse_cells,
+    one_rate,
+    slow,
+    span,
+    unstable,
+    without_gain,
+)
 
 #: Where `neurocompress.targets.nir` stores them, in the metadata of the graph.
 KEY = "neurocompress_conventions"
@@ -24,9 +36,6 @@ STORED = "from the file's metadata"
 GIVEN = "given by the user"
 #: Conventions that differ from platform to platform so often that notes always say them.
 ALWAYS_SHOWN = ("reset", "fire", "decay")
-
-Origin = tuple[float, str]
-
 
 def settle(
     nodes: dict[str, Node], metadata: dict[str, object], preset_name: str | None, given: Mapping[str, Any]
@@ -55,6 +64,10 @@ def settle(
         problems += refused.problems
     if problems:
         raise Refused(problems)
+    if preset_name == "norse" and "gain" not in given and (cells := norse_cells(nodes)):
+        conventions = replace(conventions, gain="unit-synapse")
+        notes.append(f"r = 1 and w_in = 1 in {', '.join(cells)}, as Norse's exporter writes its LIF cells, which add "
+                     "their input to the current unscaled; give --convention gain=nir if another tool wrote the file.")
     base, conventions = conventions, replace(conventions, **given)
 
     if given.get("dt") is not None:
@@ -62,20 +75,27 @@ def settle(
     elif stored is not None and stored.dt is not None:
         step = (stored.dt, STORED)
     else:
-        step = _dt_in_file(nodes, metadata, preset_name, notes)
+        step = dt_in_file(nodes, metadata, preset_name, conventions, notes)
         if step is None and base.dt is not None:
             step = (base.dt, f"default of {origin}")
-        if step is None and any(_needs_dt(node) for node in nodes.values()):
+        if step is None and any(needs_dt(node) for node in nodes.values()):
             step = (ASSUMED_DT, "assumed: neither the file nor the user says; give --dt if it is wrong")
     conventions = replace(conventions, dt=step[0] if step else None)
     if step:
         notes.append(f"dt = {step[0]:g} s, {step[1]}.")
-        problems += _unstable(nodes, conventions)
-        notes += _slow(nodes, *step)
+        problems += unstable(nodes, conventions)
+        notes += slow(nodes, *step)
     else:
         notes.append("dt is open: no neuron leaks, so nothing depends on it.")
-        notes += [f"{name}: r = {np.max(node.r):g} is used as the weight of one step, because dt is not known; "
-                  "give --dt to use r·dt." for name, node in _integrators(nodes) if np.any(node.r != 1)]
+        for name, node in integrators(nodes) if conventions.gain != "unit" else ():
+            if np.any(node.r >= LEAST_RATE):
+                problems.append(Problem(
+                    f"r = {span(node.r)} and nothing says how long a time step is: v' = r I moves v by r·dt",
+                    f"node '{name}'", "Give --dt (SpikingJelly writes r = 1/dt), or --convention gain=unit if the "
+                    "weights alone say how far one spike moves v"))
+            elif np.any(node.r != 1):
+                notes.append(f"{name}: r = {span(node.r)} is used as the weight of one step, because dt is not known; "
+                             "give --dt to use r·dt.")
     neutral = Conventions()
     for convention in fields(Conventions):
         name, value = convention.name, getattr(conventions, convention.name)
@@ -87,8 +107,14 @@ def settle(
             if named is None and stored is not None and getattr(stored, name) != value:
                 why += f", where the file says {shown(getattr(stored, name))}"
         notes.append(f"{name} = {shown(value)}, {why}.")
-    if conventions.gain == "nir":
-        ones = [name for name, node in _integrators(nodes) if np.all(node.r == 1)]
+    problems += without_gain(nodes, conventions)
+    if conventions.gain != "unit":
+        for name, node in integrators(nodes):
+            if step and "r_without_synapse" not in conventions.ignore and one_rate(node) and not np.allclose(
+                    node.r * step[0], 1.0, rtol=1e-5):
+                notes.append(f"{name}: r = {np.max(node.r):g} would be 1/dt at dt = {1 / np.max(node.r):g} s; at "
+                             f"{step[0]:g} s one weight moves v by {np.max(node.r) * step[0]:g} times its value.")
+        ones = [name for name, node in integrators(nodes) if np.all(node.r == 1)]
         if ones:
             notes.append(f"r = 1 in {', '.join(ones)}: read as one weight per time step, not as r·dt.")
     if problems:
@@ -115,72 +141,3 @@ def _stored(metadata: dict[str, object]) -> Conventions | None:
     if not isinstance(values, dict):
         raise broken
     return from_dict(values)
-
-
-def _integrators(nodes: dict[str, Node]) -> Iterator[tuple[str, Neuron]]:
-    return ((n, node) for n, node in nodes.items() if isinstance(node, Neuron) and node.tau_mem is None)
-
-
-def _taus(node: Node) -> list[Array]:
-    return [tau for tau in (node.tau_mem, node.tau_syn) if tau is not None] if isinstance(node, Neuron) else []
-
-
-def _needs_dt(node: Node) -> bool:
-    return bool(_taus(node)) or (isinstance(node, Delay) and bool(np.any(node.delay)))
-
-
-def _dt_in_file(
-    nodes: dict[str, Node], metadata: dict[str, object], preset_name: str | None, notes: list[str]
-) -> Origin | None:
-    """dt as other tools leave it: a 'dt' in the metadata, or r = tau_mem/dt and w_in = tau_syn/dt."""
-    said = metadata.get("dt")
-    if isinstance(said, (int, float)) and not isinstance(said, bool) and np.isfinite(said) and said > 0:
-        return float(said), "from the file's metadata"
-    with np.errstate(over="ignore"):
-        found = [(name, rule, dts) for name, node in nodes.items() if isinstance(node, Neuron)
-                 for rule, dts in _told_by(node, preset_name) if dts.size]
-    if not found:
-        return None
-    each = np.concatenate([values.ravel() for *_, values in found])
-    if not np.all(np.isfinite(each)) or each.max() - each.min() > 2e-6 * each.min():
-        notes.append(f"r and tau do not tell dt: they would give {each.min():g} to {each.max():g} s.")
-        return None
-    # exporters store float32: the six digits that these agree on are what was meant
-    places = list(dict.fromkeys(name for name, *_ in found))
-    return float(f"{np.median(each):.6g}"), f"inferred from {found[0][1]} in {', '.join(places)}"
-
-
-def _told_by(node: Neuron, preset_name: str | None) -> Iterator[tuple[str, Array]]:
-    """What one neuron says about dt: a rule of its exporter, and the dt that each of its values gives."""
-    if node.tau_mem is None:
-        if preset_name == "spikingjelly" and np.any(node.r != 1):
-            yield "r = 1/dt", 1.0 / np.asarray(node.r[node.r > 0], np.float64)
-        return
-    if preset_name == "rockpool":
-        told = node.r > -1
-        yield "r = tau_mem/dt - 1", np.asarray(node.tau_mem[told] / (1.0 + node.r[told]), np.float64)
-        return
-    for rule, tau, factor in (("r = tau_mem/dt", node.tau_mem, node.r), ("w_in = tau_syn/dt", node.tau_syn, node.w_in)):
-        if tau is not None and factor is not None:
-            told = (factor != 1) & (factor > 0) & (tau < NO_LEAK)
-            yield rule, np.asarray(tau[told], np.float64) / np.asarray(factor[told], np.float64)
-
-
-def _unstable(nodes: dict[str, Node], conventions: Conventions) -> list[Problem]:
-    dt = conventions.dt
-    if conventions.decay != "euler" or dt is None:
-        return []
-    return [
-        Problem(f"dt = {dt:g} s is longer than its shortest time constant {tau.min():g} s, so 1 - dt/tau is negative",
-                f"node '{name}'", f"Give --dt, at most {tau.min():g}, or a preset with exponential decay")
-        for name, node in nodes.items() for tau in _taus(node) if dt > float(tau.min()) * (1 + 1e-6)
-    ]
-
-
-def _slow(nodes: dict[str, Node], dt: float, origin: str) -> list[str]:
-    """Time constants of thousands of steps under an assumed dt: they were probably counted in steps."""
-    taus = [float(tau.min()) for node in nodes.values() for tau in _taus(node)]
-    if "given" in origin or "inferred" in origin or not taus or min(taus) < 1000 * dt:
-        return []
-    return [f"The shortest time constant is {min(taus):g} s, {min(taus) / dt:.0f} steps: if the file counts time in "
-            "steps, give --dt 1."]

@@ -52,6 +52,8 @@ FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 INTEGERS = ("shape", "stride", "padding", "dilation", "groups", "input_shape", "kernel_size", "start_dim", "end_dim",
             "input_type")
 TIMES = ("tau", "tau_mem", "tau_syn")
+#: Infinite in a neuron that never decays, as exporters write beta = 1: tau = dt / 0, r = tau / dt.
+ENDLESS = (*TIMES, "r", "w_in")
 #: More values than this in one signal is no network that a chip or a simulator takes.
 MAX_SIGNAL = 2**28
 #: No leak: 1 - dt/tau and exp(-dt/tau) are exactly 1, and it fits into float32.
@@ -111,7 +113,8 @@ def _value_problems(key: str, value: object, clip_tau: bool) -> list[tuple[str, 
             (f"'{key}' holds booleans, expected numbers", "Store numbers")]
     if value.size == 0:
         return [(f"'{key}' is empty", "Export the model again")]
-    bad = value.size - int(np.count_nonzero(np.isfinite(value)))
+    fine = np.isfinite(value) | (value == np.inf) if key in ENDLESS else np.isfinite(value)
+    bad = value.size - int(np.count_nonzero(fine))
     if bad:
         nan = int(np.count_nonzero(np.isnan(value)))
         what = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (bad - nan, "infinite")) if n)
@@ -301,14 +304,18 @@ def _neuron(name: str, record: Record, shape: Shape, reading: Reading) -> Neuron
     tau_syn, threshold = values.get("tau_syn"), values.get("v_threshold")
     if reading.clip_tau:
         tau_mem, tau_syn = _clip(name, "tau_mem", tau_mem, reading), _clip(name, "tau_syn", tau_syn, reading)
-    w_in = values.get("w_in")
+    w_in, r, v_leak = values.get("w_in"), values["r"], values.get("v_leak")
+    if tau_mem is not None and tau_syn is None and np.all(np.isinf(tau_mem) & np.isinf(r)):
+        kind = "I" if threshold is None else "IF"
+        reading.note(name, f"tau and r are infinite: it never leaks, and is read as {kind} with r = 1")
+        tau_mem, v_leak, r = None, None, np.ones_like(r)
     if tau_syn is not None and w_in is None:
         reading.note(name, "w_in is not in the file: 1, as NIR says")
         w_in = np.ones(shape, tau_syn.dtype)
     v_reset = values.get("v_reset")
     if threshold is not None and (v_reset is None or not np.any(v_reset)):
         v_reset = np.zeros(shape, threshold.dtype)
-    return Neuron(shape, values["r"], threshold, v_reset, tau_mem, values.get("v_leak"), tau_syn, w_in)
+    return Neuron(shape, r, threshold, v_reset, tau_mem, v_leak, tau_syn, w_in)
 
 
 def _clip(name: str, key: str, tau: Array | None, reading: Reading) -> Array | None:

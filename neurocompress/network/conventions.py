@@ -27,10 +27,14 @@ class Conventions:
     fire: a neuron spikes when v > v_threshold (">") or v >= v_threshold (">=").
     spikes_per_step: "one", or "many": floor(v / v_threshold) spikes in one step.
     v_floor: v never falls below -v_threshold.
-    two_phase_reset: the subtraction follows the state before the update: a neuron whose v is still above
-        v_threshold after its reset has v_threshold taken away before it may fire again.
+    reset_delay: a spike resets its neuron in the next step, after the decay: v = beta v + input - v_threshold. A
+        reset to zero is so too, and loses what arrives in that step, in neurons with a synapse or with feedback of
+        their own; in others it gives the same spikes as one without delay (see network.resets).
+    two_phase_reset: the subtraction follows the state before the update: a neuron whose v is still above its threshold
+        after its reset has v_threshold taken away before it may fire again. Without meaning under reset_delay.
     gain: "nir" scales the input by r dt/tau_mem (and w_in dt/tau_syn) as the equations say; "unit" adds it
-        unscaled, as platforms do that store one weight per step.
+        unscaled, as platforms do that store one weight per step; "unit-synapse" adds it to the synaptic current
+        unscaled, and the current to the membrane as "nir" (w_in is not read).
     input_decays: the synaptic current is I <- alpha (I + x) rather than I <- alpha I + x.
     bias: a bias enters through the synapse like any input ("current"), or its steady state is
         added to the membrane from the first step on ("membrane").
@@ -48,8 +52,9 @@ class Conventions:
     fire: Literal[">", ">="] = ">"
     spikes_per_step: Literal["one", "many"] = "one"
     v_floor: bool = False
+    reset_delay: bool = False
     two_phase_reset: bool = False
-    gain: Literal["nir", "unit"] = "nir"
+    gain: Literal["nir", "unit", "unit-synapse"] = "nir"
     input_decays: bool = False
     bias: Literal["current", "membrane"] = "current"
     recurrent_bias_at_start: bool = True
@@ -57,6 +62,11 @@ class Conventions:
     output_delay: int = 0
     ignore: tuple[str, ...] = ()
     weights: Literal["float", "int8-per-target"] = "float"
+
+    @property
+    def two_phase(self) -> bool:
+        """Whether a subtraction is in two phases."""
+        return self.two_phase_reset and self.reset == "subtract" and not self.reset_delay
 
     def to_dict(self) -> dict[str, Any]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
@@ -69,7 +79,8 @@ NIR = Conventions()
 PRESETS: dict[str, Conventions] = {
     "nir": NIR,
     "norse": Conventions(dt=1e-3, ignore=("v_reset", "r_without_synapse"), recurrent_bias_at_start=False),
-    "snntorch": Conventions(dt=1e-4, two_phase_reset=True),
+    "snntorch": Conventions(dt=1e-4, reset="subtract", reset_delay=True, two_phase_reset=True),
+    "snntorch-nir": Conventions(dt=1e-4, two_phase_reset=True),
     "spikingjelly": Conventions(dt=1e-4, fire=">="),
     "sinabs": Conventions(
         dt=1e-3, decay="exponential", reset="subtract", fire=">=", spikes_per_step="many",
@@ -90,7 +101,7 @@ Overrides = Mapping[str, object] | Iterable[str]
 #: The words that a convention takes, where it takes words.
 CHOICES: dict[str, tuple[str, ...]] = {
     "decay": ("euler", "exponential"), "reset": ("zero", "subtract"), "fire": (">", ">="),
-    "spikes_per_step": ("one", "many"), "gain": ("nir", "unit"), "bias": ("current", "membrane"),
+    "spikes_per_step": ("one", "many"), "gain": ("nir", "unit", "unit-synapse"), "bias": ("current", "membrane"),
     "weights": ("float", "int8-per-target"),
 }
 IGNORABLE = ("r", "r_without_synapse", "v_leak", "v_reset", "w_in")

@@ -43,6 +43,12 @@ def _factor(tau: Array, dt: float, decay: str) -> Array:
     return np.exp(-dt / tau) if decay == "exponential" else 1.0 - dt / tau
 
 
+def _gain(factor: Array, keep: Array) -> Array:
+    """factor (1 - keep); 1 where a state never decays and its factor is infinite (r = tau/dt of a tau without end)."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(factor) & (keep == 1.0), 1.0, factor * (1.0 - keep))
+
+
 def discretize(neuron: Neuron, conventions: Conventions) -> Step:
     """The step coefficients of a neuron. `conventions.dt` must be set unless nothing depends on it."""
     dt = 1.0 if conventions.dt is None else conventions.dt
@@ -60,14 +66,14 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
     alpha = gain_syn = None
     if neuron.tau_syn is not None:
         alpha = _factor(neuron.tau_syn, dt, conventions.decay)
-        gain_syn = one if unit else value("w_in", one) * (1.0 - alpha)
+        gain_syn = one if conventions.gain != "nir" else _gain(value("w_in", one), alpha)
     if neuron.tau_mem is None:
         beta, leak = one, zero
         gain = one if unit or np.all(r == 1.0) else r * dt
     else:
         beta = _factor(neuron.tau_mem, dt, conventions.decay)
         leak = value("v_leak", zero) * (1.0 - beta)
-        gain = one if unit else r * (1.0 - beta)
+        gain = one if unit else _gain(r, beta)
     threshold = None if neuron.v_threshold is None else np.asarray(neuron.v_threshold, dtype=np.float64)
     v_reset = zero if conventions.reset == "subtract" else value("v_reset", zero)
     return Step(alpha, gain_syn, beta, gain, leak, threshold, v_reset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
@@ -20,10 +20,12 @@ from ..errors import Problem, Refused
 from ..network.discrete import discretize
 from ..network.graph import Network
 from ..network.nodes import Delay, Input, Neuron, Threshold
+from ..network.resets import resets_late
 from .learning import Learning
 from .neurons import Membrane
 from .stateless import delayed, delayed_step, operation, steps_of
 from .stored import as_stored
+from .timing import lag_of, silent_steps, turns
 
 #: Largest signal of one layer over one batch, in bytes; it sets how many samples run together.
 BLOCK_BYTES = 32 * 2**20
@@ -152,17 +154,9 @@ class Runner:
         total = sum((self.rest[a] for a in sources), torch.zeros((), dtype=dtype, device=device))
         return self.apply[name](total[None])[0]
 
-    def _lag(self, source: str, target: str) -> int:
-        """Time steps that an edge takes, the delay of the graph and of the conventions."""
-        conventions, node = self.network.conventions, self.network.nodes[target]
-        if (source, target) in self.network.feedback:
-            emits = isinstance(self.network.nodes[source], Neuron)
-            return 1 - conventions.output_delay if emits else 1
-        return conventions.synaptic_delay if isinstance(node, Neuron) else 0
-
     def _before_start(self, source: str, target: str) -> Tensor:
         """What an edge delivers before its source has computed anything."""
-        if (source, target) in self.network.feedback and not self.network.conventions.recurrent_bias_at_start:
+        if silent_steps(self.network, source, target):
             return torch.zeros_like(self.rest[source])
         return self.rest[source]
 
@@ -188,7 +182,8 @@ class Runner:
 
     def _membrane(self, name: str, node: Neuron, batch: int) -> Membrane:
         constant = sum((self.rest[a] for a in self.network.inputs_of(name)), torch.zeros_like(self.rest[name]))
-        surrogate, conventions = None if self.learning is None else self.learning.surrogate, self.network.conventions
+        surrogate = None if self.learning is None else self.learning.surrogate
+        conventions = replace(self.network.conventions, reset_delay=resets_late(self.network, name))
         return Membrane(discretize(node, conventions), conventions, batch, constant, self.peaks is not None, surrogate)
 
     def _room(self, steps: int, shape: tuple[int, ...], like: Tensor) -> Steps:
@@ -225,7 +220,7 @@ class Runner:
             signals[name] = y.reshape(steps, batch, *y.shape[1:])
 
     def _shifted(self, source: str, target: str, signals: Signals) -> Tensor:
-        x, lag = signals[source], self._lag(source, target)
+        x, lag = signals[source], lag_of(self.network, source, target)
         if lag == 0:
             return x
         head = self._before_start(source, target).expand(min(lag, len(x)), *x.shape[1:])
@@ -246,18 +241,20 @@ class Runner:
             if isinstance(node, Neuron):
                 membranes[name] = self._membrane(name, node, batch)
         edges = {
-            name: [(a, self._lag(a, name), self._before_start(a, name)) for a in self.network.inputs_of(name)]
+            name: [(a, lag := lag_of(self.network, a, name), self._before_start(a, name),
+                    max(lag, silent_steps(self.network, a, name))) for a in self.network.inputs_of(name)]
             for name in group
         }
         delays = {n: steps_of(node, self.network) for n in group if isinstance(node := nodes[n], Delay)}
         history = {n: self._room(steps, (batch, *shapes[n]), example) for n in delays}
-        heard = {a: signals[a].unbind() for arriving in edges.values() for a, _, _ in arriving if a not in sent}
+        heard = {a: signals[a].unbind() for arriving in edges.values() for a, *_ in arriving if a not in sent}
+        order = turns(self.network, group)
         for t in range(steps):
-            for name in group:
+            for name in order:
                 x: Tensor | None = None
-                for source, lag, before in edges[name]:
+                for source, lag, before, first in edges[name]:
                     known = sent[source] if source in sent else heard[source]
-                    part = known[t - lag] if t >= lag else before.expand(batch, *before.shape)
+                    part = known[t - lag] if t >= first else before.expand(batch, *before.shape)
                     x = part if x is None else x + part
                 assert x is not None
                 if name in membranes:

@@ -18,6 +18,7 @@ class IntegerNeurons:
         self.p, self.arithmetic = p, arithmetic
         self.unity, self.limit = 2**arithmetic.decay_bits, arithmetic.state_max
         self.wrapped = self.clipped = 0
+        self.last: Tensor | None = None  # spikes of the step before, where they reset in this one
 
         def full(values: np.ndarray | int) -> Tensor:
             return torch.as_tensor(np.broadcast_to(values, p.shape).copy(), dtype=torch.int32, device=device)
@@ -63,6 +64,8 @@ class IntegerNeurons:
         v = (self.v if self.v_stays else self._decayed(self.v, self.keep_v)) + u
         if self.biased:
             v = v + self.bias
+        if self.last is not None:
+            v = self._reset(v, self.last)
         end = self.limit - 1
         low, high = int(v.min()), int(v.max())
         if high > end or low < -end:
@@ -79,9 +82,15 @@ class IntegerNeurons:
             n = torch.div(shifted, self.threshold, rounding_mode="floor").clamp_(min=0)
         else:
             n = (tested >= self.threshold if p.fire == ">=" else tested > self.threshold).to(torch.int32)
-        v = v - n * self.reset_by if p.reset == "subtract" else v * (n == 0)
+        if not p.late_reset:
+            v = self._reset(v, n)
         if self.floor is not None:
             v = torch.maximum(v, self.floor)
         self.v = v
         out.copy_(n)
+        if p.late_reset:
+            self.last = out
+
+    def _reset(self, v: Tensor, n: Tensor) -> Tensor:
+        return v - n * self.reset_by if self.p.reset == "subtract" else v * (n == 0)
 

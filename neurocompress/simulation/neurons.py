@@ -21,6 +21,7 @@ class Membrane:
     number of spikes (or, for a neuron that never spikes, its potential v) into `out`.
     constant: input that every neuron receives in each step (its biases), shaped like the neuron; with
     conventions.bias "membrane" it is taken out of the synapse and its steady state added to v.
+    conventions.reset_delay: of this population, as `network.resets` finds it.
     watch: keep the largest |v| before reset in `peak_v` and the largest |gain * current| in `peak_u`.
     surrogate: what gives spikes a gradient, see `learning.Learning`; None in plain simulation.
     """
@@ -28,7 +29,8 @@ class Membrane:
     def __init__(self, coefficients: Step, conventions: Conventions, batch: int, constant: Tensor, watch: bool = False,
                  surrogate: Callable[[Tensor, Tensor], Tensor] | None = None):
         self.conventions = conventions
-        self.two_phase = conventions.two_phase_reset and conventions.reset == "subtract"
+        self.two_phase, self.late = conventions.two_phase, conventions.reset_delay
+        self.last: Tensor | None = None  # spikes of the step before, where they reset in this one
         dtype, device = constant.dtype, constant.device
         shape = (batch, *constant.shape)
 
@@ -78,6 +80,9 @@ class Membrane:
         v.add_(x if self.unit_gain else x * self.gain)
         if self.leak is not None:
             v.add_(self.leak)
+        if self.last is not None and self.threshold is not None:
+            self._reset(v, self.threshold, self.last)
+            v = self.v
         if self.watch:
             self.peak_u = torch.maximum(self.peak_u, (x * self.gain).abs().max())
             self.peak_v = torch.maximum(self.peak_v, v.abs().max())
@@ -91,7 +96,12 @@ class Membrane:
             spikes = torch.empty_like(out)
             self._fire(tested.detach(), self.threshold, spikes)
             out.copy_(self.surrogate(self._distance(tested, self.threshold), spikes))
-        self._reset(v, self.threshold, out)
+        if self.late:
+            self.last = out
+        else:
+            self._reset(v, self.threshold, out)
+        if self.conventions.v_floor:
+            self.v.clamp_(min=-self.threshold)
 
     def _fire(self, tested: Tensor, threshold: Tensor, out: Tensor) -> None:
         fire = self.conventions.fire
@@ -111,8 +121,6 @@ class Membrane:
             v.mul_((spikes == 0).to(v.dtype))
         else:
             self.v = torch.where(spikes > 0, self.v_reset, v)
-        if self.conventions.v_floor:
-            self.v.clamp_(min=-threshold)
 
     def _distance(self, tested: Tensor, threshold: Tensor) -> Tensor:
         """How far a potential lies above the nearest point where it sends one spike more, in thresholds."""

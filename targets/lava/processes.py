@@ -71,7 +71,8 @@ def is_native(network: IntegerNetwork, population: Population) -> bool:
     p = population
     return (
         p.spiking and p.reset == "zero" and p.fire == ">" and p.spikes_per_step == "one"
-        and not p.two_phase and p.v_floor is None and uniform(p.u_init) == 0 and uniform(p.v_init) == 0
+        and not p.two_phase and not p.late_reset and p.v_floor is None
+        and uniform(p.u_init) == 0 and uniform(p.v_init) == 0
         and all(uniform(values) is not None for values in (p.du, p.dv, p.vth))
         and all(uniform(network.aligned_delay(s)) == 0 for s in network.synapses if s.source == p.name)
         and largest_input(network, p.name) < NATIVE_INPUT

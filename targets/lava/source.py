@@ -165,6 +165,8 @@ class _Program:
                 arguments["reset_by"] = keep("reset_by")
             if p.two_phase:
                 arguments["two_phase"] = True
+            if p.late_reset:
+                arguments["late_reset"] = True
         else:
             arguments["spiking"] = False
         if p.v_floor is not None:

@@ -69,6 +69,7 @@ def _neurons(p: Population) -> Iterator[Problem]:
             yield Problem(f"its neurons differ in {name}, a layer has one", where, "Give them the same parameters")
     differ = [what for what, is_so in (
         ("resets by subtraction", p.spiking and p.reset != "zero"),
+        ("resets one step late", p.spiking and p.late_reset),
         ("fires at the threshold (>=)", p.spiking and p.fire != ">"),
         ("sends several spikes in a step", p.spikes_per_step != "one"), ("has a floor", p.v_floor is not None),
         ("starts from a state of its own", bool(np.any(p.u_init) or np.any(p.v_init)))) if is_so]

@@ -41,6 +41,7 @@ class PyNeuronsModel(PyLoihiProcessModel):
         self.first = proc_params["first"]
         self.steps = proc_params["steps"]
         self.period = proc_params["period"]
+        self.sent = np.zeros(proc_params["v_init"].shape, dtype=np.int64)  # the spikes of the step before
 
     def run_spk(self):
         a = self.a_in.recv().astype(np.int64)
@@ -48,6 +49,7 @@ class PyNeuronsModel(PyLoihiProcessModel):
         if self.time_step <= self.first or step >= self.steps:  # between two samples
             self.u[:] = self.proc_params["u_init"]
             self.v[:] = self.proc_params["v_init"]
+            self.sent[:] = 0
             self.s_out.send(np.zeros(self.v.shape, dtype=np.int32))
             return
 
@@ -60,10 +62,10 @@ class PyNeuronsModel(PyLoihiProcessModel):
             self.s_out.send(self.v)
             return
         spikes = self.count_spikes(tested_against, threshold)
-        if self.proc_params["reset"] == "subtract":
-            self.v -= spikes * self.reset_by
+        if self.proc_params["late_reset"]:
+            self.sent[:] = spikes
         else:
-            self.v[spikes > 0] = 0
+            self.v[:] = self.reset(self.v, spikes)
         np.maximum(self.v, self.v_floor, out=self.v)
         self.s_out.send(spikes)
 
@@ -71,8 +73,13 @@ class PyNeuronsModel(PyLoihiProcessModel):
         u = decayed(self.u, 4096 - (self.du + 1)) + (a << 6)
         u = np.where(u > STATE_MAX, u - 2 * STATE_MAX, np.where(u <= -STATE_MAX, u + 2 * STATE_MAX, u))
         v = decayed(self.v, 4096 - self.dv) + u + (self.bias_mant << self.bias_exp)
+        if self.proc_params["late_reset"]:
+            v = self.reset(v, self.sent)
         self.u[:] = u
         self.v[:] = np.maximum(np.clip(v, 1 - STATE_MAX, STATE_MAX - 1), self.v_floor)
+
+    def reset(self, v, spikes):
+        return v - spikes * self.reset_by if self.proc_params["reset"] == "subtract" else np.where(spikes > 0, 0, v)
 
     def above(self, v, threshold):
         return v >= threshold if self.proc_params["fire"] == ">=" else v > threshold

@@ -19,16 +19,17 @@ class Neurons(AbstractProcess):
     spikes_per_step: "one", or "many": one graded spike holding as many spikes as thresholds fit into v.
     v_floor: v never stays below it.
     two_phase: a neuron that is still above its threshold from the last step must exceed vth * 64 + reset_by.
+    late_reset: the reset follows one step later, after the decay and the input (which a reset to zero takes away too).
     spiking: False sends v itself in each step, and never resets.
     first, steps, period: a sample begins at step `first` of each `period` and lasts `steps` steps.
         Outside the neurons send nothing and rest at u, v, so that no sample leaves a trace in the next.
     """
 
     def __init__(self, *, shape, vth, first, steps, period, du=0, dv=0, bias_mant=0, bias_exp=0, reset="zero",
-                 reset_by=0, fire=">", spikes_per_step="one", v_floor=-(2**23), two_phase=False, spiking=True,
-                 u=0, v=0):
+                 reset_by=0, fire=">", spikes_per_step="one", v_floor=-(2**23), two_phase=False, late_reset=False,
+                 spiking=True, u=0, v=0):
         super().__init__(reset=reset, fire=fire, spikes_per_step=spikes_per_step, two_phase=two_phase,
-                         spiking=spiking, first=first, steps=steps, period=period,
+                         late_reset=late_reset, spiking=spiking, first=first, steps=steps, period=period,
                          u_init=np.broadcast_to(u, shape), v_init=np.broadcast_to(v, shape))
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
