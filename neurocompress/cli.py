@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from . import __version__, stopping, streams
+from .by_layer import of_flags
 from .errors import Problem, Refused, Unfit
 from .plain import printable, to_json
 
@@ -72,8 +73,16 @@ def reads_model(verb: Callable[..., int]) -> Any:
 
 
 DATA = option("--data", type=click.Path(path_type=Path), metavar="FILE", help=".npz with `spikes` (and `labels`).")
-BITS = option("--bits", type=int, metavar="N", help="Stored bits per weight; the chip's default without it.")
-SPARSITY = option("--sparsity", type=float, metavar="S", help="Share of weights to set to zero, 0 to 1.")
+
+
+def by_layer(flag: str, kind: type[Any], metavar: str, what: str) -> Callable[[Any], Any]:
+    """A repeatable flag: a number for all layers, or LAYER=number for those whose names match a pattern."""
+    return option(flag, multiple=True, metavar=f"{metavar}|LAYER={metavar}", callback=lambda _, __, texts: of_flags(
+        flag, texts, kind), help=f"{what} Repeat it for layers by name, such as 'fc*=...'.")
+
+
+BITS = by_layer("--bits", int, "N", "Stored bits per weight; the chip's default without it.")
+SPARSITY = by_layer("--sparsity", float, "S", "Share of weights to set to zero, 0 to 1.")
 CHIPS = option("--chips", type=int, metavar="N", help="Chips of the board; the profile's number without it.")
 FAN_IN_POLICY = option("--fan-in-policy", type=click.Choice(["refuse", "prune", "split", "join"]),
                        help="What becomes of neurons with too many synapses; the profile's without it.")
@@ -101,7 +110,7 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @JSON
 def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None,
-           sparsity: float | None, reading: dict[str, Any], as_json: bool, **more: Any) -> int:
+           sparsity: float | dict[str, float] | None, reading: dict[str, Any], as_json: bool, **more: Any) -> int:
     """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
     from .deployment import deploy as run
     from .report import tables
@@ -124,7 +133,7 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 @option("--data", type=click.Path(path_type=Path), metavar="FILE", help="Calibration: .npz with `spikes`.")
 @option("--recipe", type=click.Path(path_type=Path), metavar="R", help="YAML file; the flags below replace its keys.")
 @option("--method", metavar="M", help="sbc, sbc-paper, exact-obs, gptq, magnitude or rtn [default: sbc].")
-@option("--bits", type=int, metavar="N", help="Bits per weight; floating point without it.")
+@by_layer("--bits", int, "N", "Bits per weight; floating point without it.")
 @SPARSITY
 @option("--allocation", metavar="A", help="How layers share the sparsity: lamp, temporal-lamp, loss or uniform.")
 @option("--budget", metavar="SIZE", help="Bytes for all weights, e.g. 120KiB, instead of bits and sparsity.")
@@ -178,8 +187,9 @@ def byte_count(name: str, text: str | None) -> int | None:
 @option("--fit", is_flag=True, help="Search the mildest compression that fits, by the weights alone.")
 @reads_model
 @JSON
-def check(model: Path, target: str | Path, bits: int | None, sparsity: float | None, chips: int | None,
-          fan_in_policy: FanInPolicy | None, fit: bool, reading: dict[str, Any], as_json: bool) -> int:
+def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
+          sparsity: float | dict[str, float] | None, chips: int | None, fan_in_policy: FanInPolicy | None, fit: bool,
+          reading: dict[str, Any], as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
     from .verbs import check as run
     from .verbs import check_compressed

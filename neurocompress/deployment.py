@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,8 @@ class Deployment:
 
 def deploy(
     model: Model, target: str | Path, *, data: Data | None = None,
-    out: str | Path | None = None, method: str = "sbc", bits: int | None = None, sparsity: float = 0.0,
+    out: str | Path | None = None, method: str = "sbc", bits: int | Mapping[str, int] | None = None,
+    sparsity: float | Mapping[str, float] = 0.0,
     fit: bool = False, max_drop: float | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, distill: int | None = None, preset: str | None = None,
     dt: float | None = None, reset: str | None = None, convention: Overrides = (), seed: int = 0,
@@ -78,7 +79,8 @@ def deploy(
     model: a NIR file, a `nir.NIRGraph` or a `Network`. target: a chip's name or the path of a profile. data: spikes
     (samples, timesteps, *input shape) with labels or without, in any form that `neurocompress.data.given` takes. An
     iterable of batches is held in memory up to its first HEAD samples, which calibrate, and measured batch by batch.
-    Without data the calibration is synthetic and no accuracy is reported. out: the bundle.
+    Without data the calibration is synthetic and no accuracy is reported. out: the bundle. bits, sparsity: of all
+    layers, or by patterns of their names, {"fc*": 0.75}.
     fit: find the mildest compression that fits. max_drop: find the smallest network that loses at most so many points
     of accuracy; half of the samples that do not calibrate choose it, and the others are held out. chips,
     fan_in_policy, preset, dt, reset, convention: as `check`. distill: epochs in which a pruned network learns the
@@ -142,7 +144,8 @@ def deploy(
         model=title_of(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=placed,
         runs=runs, changes=changes, overflow=overflow, virtual=virtual,
         labels=np.concatenate(labels) if labels else None, calibration=split, options={
-            "method": method, "bits": compressed.fmt.bits, "sparsity": sparsity, "fit": fit,
+            "method": method, "bits": dict(bits) if isinstance(bits, Mapping) else compressed.fmt.bits,
+            "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "fit": fit,
             "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "distill": distill,
             "preset": preset, "dt": dt, "reset": reset, "convention": asked, "seed": seed})
     folder = None
@@ -153,7 +156,7 @@ def deploy(
 
 
 def _refuse_bad(
-    seed: int, sparsity: float, fit: bool, max_drop: float | None, data: Data | None
+    seed: int, sparsity: float | Mapping[str, float], fit: bool, max_drop: float | None, data: Data | None
 ) -> None:
     problems = []
     if seed < 0:

@@ -12,12 +12,24 @@ from glob import escape
 
 import numpy as np
 
+from .by_layer import split
 from .chip.fit import Fit, check_fit, plan_of
 from .chip.plan import Plan
 from .chip.profile import Profile
 from .chip.rule import Violation
 from .chip.schema import FanInPolicy
-from .chip.search import SHARES, Found, Losses, as_it_is, chips_for, mildest, mildest_of_weights, prunes, widths_of
+from .chip.search import (
+    SHARES,
+    Found,
+    Losses,
+    as_it_is,
+    chips_for,
+    mildest,
+    mildest_of_weights,
+    one_width,
+    prunes,
+    widths_of,
+)
 from .compression.curves import loss_curves, rounding_loss, whole_loss
 from .compression.module import modules
 from .compression.recipe import LayerRecipe, Recipe, recipe_of
@@ -40,23 +52,26 @@ Accuracy = Callable[[Compressed], float]
 
 @dataclass(frozen=True, eq=False)
 class Board:
-    """The chips that a network shall fit. bits: for all weights, None for the chip's choice. chips: None for the
-    profile's number. policy: what becomes of neurons with too many synapses, None for the profile's."""
+    """The chips that a network shall fit. bits: of all layers or by patterns of their names, None for the chip's
+    choice. chips: None for the profile's number. policy: what becomes of neurons with too many synapses, None for the
+    profile's."""
 
     profile: Profile
-    bits: int | None = None
+    bits: int | Mapping[str, int] | None = None
     chips: int | None = None
     policy: FanInPolicy | None = None
 
     def plan(self, network: Network) -> Plan:
         """Of the network as it is. Raises `Refused` for bits that the chip does not store."""
-        weight_format(self.profile, self.bits)
+        base, by_layer = split(self.bits)
+        for width in dict.fromkeys((base, *by_layer.values())):
+            weight_format(self.profile, width)
         return plan_of(network, self.profile, self.bits, chips=self.chips, policy=self.policy)
 
     def fit(self, made: Compressed) -> Fit:
         """Of the real weights: their fan-in is pruned already."""
         policy = "refuse" if self.policy == "prune" else self.policy
-        return check_fit(made.network, self.profile, made.fmt.bits, chips=self.chips, policy=policy)
+        return check_fit(made.network, self.profile, made.bits, chips=self.chips, policy=policy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +118,7 @@ def compress_to_fit(
     search = _Fitting(network, board, spikes, recipe, progress)
     found = as_it_is(search.plan)
     if not found.fits:  # before it takes long to measure what layers lose
-        found = mildest_of_weights(search.plan, board.bits, fan_in_pruned=False)
+        found = mildest_of_weights(search.plan, search.bits, fan_in_pruned=False)
     if not found.fits:
         raise unfit(board.profile, found)
     if found.loss:
@@ -169,13 +184,14 @@ class _Fitting:
     def __init__(self, network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, progress: Progress | None,
                  smaller: bool = False):
         self.network, self.board, self.recipe, self.progress = network, board, recipe, progress
+        self.bits = one_width(board.bits)
         plan = board.plan(on_chip(network, board.profile)[0])
         self.plan = plan.pruned_to_limits() if prunes(plan, board.policy) else plan
         if smaller or self.plan.fan_in or not as_it_is(self.plan).fits:  # then it will be pruned, and learn
             spikes = seen(spikes, recipe.distilled_pruned)
         self.spikes = spikes
         self.statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
-        self.widths = widths_of(self.plan, board.bits)
+        self.widths = widths_of(self.plan, self.bits)
         self._losses: Losses | None = None
 
     @property

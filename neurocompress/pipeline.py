@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from glob import escape
 
 import numpy as np
 
+from .by_layer import ALL, split
 from .chip.analog import on_circuits
 from .chip.build import build
 from .chip.drive import gains, step_of
@@ -75,7 +77,14 @@ class Compressed:
         """The network as the chip stores it. Raises `Refused` for everything the chip can not hold."""
         return build(
             self.network, {n: layer.m for n, layer in self.layers.items() if layer.m is not None}, self.units, self.fmt,
-            self.arithmetic, self.features, input_bits)
+            self.arithmetic, self.features, input_bits,
+            {n: weight_format(self.profile, x.bits) for n, x in self.layers.items() if x.bits != self.fmt.bits})
+
+    @property
+    def bits(self) -> int | dict[str, int]:
+        """Stored bits of all layers, or by layer where they differ ("*": of whatever else is stored)."""
+        own = {escape(n): x.bits for n, x in self.layers.items() if x.bits and x.bits != self.fmt.bits}
+        return {ALL: self.fmt.bits} | own if own else self.fmt.bits
 
 
 def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
@@ -107,11 +116,12 @@ def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
 class ChipGrids:
     """Grids that a chip grants: all connections into a population share a threshold, and so their steps.
 
-    units: by population, those granted last.
+    formats: by layer, where they are not `fmt`. units: by population, those granted last.
     """
 
     network: Network
     fmt: WeightFormat
+    formats: Mapping[str, WeightFormat]
     arithmetic: ChipArithmetic
     into: dict[str, list[Connection]]
     peaks: dict[str, Peak]
@@ -124,19 +134,23 @@ class ChipGrids:
         return self.fmt.scale == "per-channel"
 
     def bits(self, layer: str) -> int:
-        return self.fmt.bits
+        return self.of(layer).bits
+
+    def of(self, layer: str) -> WeightFormat:
+        """How a layer's weights are stored."""
+        return self.formats.get(layer, self.fmt)
 
     def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
-        m_max = self.fmt.m_max
-        wanted = {n: np.asarray(end.reshape(-1) if self.per_row else end.max()) / m_max for n, end in ends.items()}
+        wanted = {n: np.asarray(end.reshape(-1) if self.per_row else end.max()) / self.of(n).m_max
+                  for n, end in ends.items()}
         gain = float(np.mean(_gain(self.network, population))) or 1.0  # of neurons that hear nothing any will do
         fixed = {c.name: gain for c in self.into[population] if not c.trained}
-        asked = wanted | {name: np.asarray(value / m_max) for name, value in fixed.items()}
+        asked = wanted | {name: np.asarray(value / self.fmt.m_max) for name, value in fixed.items()}
         self.units[population] = fit_units(
             asked, dict(sizes) | dict.fromkeys(fixed, 1), self.fmt, self.arithmetic,
-            _peak(self.network, population, self.peaks), population)
+            _peak(self.network, population, self.peaks), population, {n: self.of(n).lsb for n in ends})
         steps = self.units[population].steps
-        return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), m_max) for n in ends}
+        return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), self.of(n).m_max) for n in ends}
 
 
 def statistics_for(
@@ -156,18 +170,21 @@ def on_chip(network: Network, profile: Profile) -> tuple[Network, tuple[str, ...
 
 def compress_for(
     network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe | None = None, *,
-    bits: int | None = None, device: str = "cpu", statistics: Statistics | None = None,
+    bits: int | Mapping[str, int] | None = None, device: str = "cpu", statistics: Statistics | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
     """The network on the chip's grid.
 
     spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
-    recipe: its grid is the chip's. bits: instead of the recipe's; without either, the chip's default. statistics: of
-    `statistics_for` the same network, chip and data, where there are some already.
+    recipe: its grid is the chip's. bits: instead of the recipe's, of all layers or by patterns of their names; without
+    either, the chip's default. statistics: of `statistics_for` the same network, chip and data, where there are some
+    already.
     Raises `Refused` for bits, methods or networks that the chip has no form for.
     """
-    fmt = weight_format(profile, recipe.bits if bits is None and recipe is not None else bits)
-    recipe = recipe_of(recipe, bits=fmt.bits, grid={"levels": "pairs" if fmt.sign == "beside" else "symmetric"})
+    base, by_layer = split(bits)
+    fmt = weight_format(profile, recipe.bits if base is None and recipe is not None else base)
+    recipe = recipe_of(recipe, bits={ALL: fmt.bits} | by_layer,
+                       grid={"levels": "pairs" if fmt.sign == "beside" else "symmetric"})
     original = canonical(network)
     arithmetic, unknown = arithmetic_of(profile)
     if statistics is None:
@@ -178,7 +195,9 @@ def compress_for(
     tell = progress or (lambda stage, done, total: None)
     groups = compressed_groups(network)
     calibration = statistics.of(groups[0]) if groups else None
-    grids = ChipGrids(network, fmt, arithmetic, into, {} if calibration is None else calibration.peaks)
+    formats = {n: weight_format(profile, b) for group in groups for n in group
+               if (b := recipe.of(n).bits) not in (None, fmt.bits)}
+    grids = ChipGrids(network, fmt, formats, arithmetic, into, {} if calibration is None else calibration.peaks)
     walked = compress_layers(network, row_gains(network), spikes, recipe, grids, decays=_decays(network, arithmetic),
                              statistics=statistics, device=device, progress=tell)
     for population in network.populations:  # those that only fixed connections feed

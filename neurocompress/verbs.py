@@ -13,7 +13,7 @@ from . import bundle
 from .chip.features import features, with_conventions
 from .chip.fit import Fit, check_fit, fit_of, plan_of
 from .chip.profile import Profile, load_profile
-from .chip.search import Found, mildest_of_weights, prunes
+from .chip.search import Found, mildest_of_weights, one_width, prunes
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
 from .models import path_of, title_of
@@ -60,14 +60,16 @@ def load(
 
 
 def check(
-    model: Model, target: str | Path, *, bits: int | None = None, sparsity: float | None = None,
-    chips: int | None = None, fan_in_policy: FanInPolicy | None = None, preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, convention: Overrides = (),
+    model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None,
+    sparsity: float | Mapping[str, float] | None = None, chips: int | None = None,
+    fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, convention: Overrides = (),
 ) -> Fit:
     """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read.
 
-    chips: instead of the profile's number. fan_in_policy: instead of the profile's, what becomes of neurons with too
-    many synapses: "refuse", "prune", "split" or "join". preset, dt, reset, convention: as `load`.
+    bits, sparsity: of all layers, or by patterns of their names, {"fc*": 0.75}. chips: instead of the profile's number.
+    fan_in_policy: instead of the profile's, what becomes of neurons with too many synapses: "refuse", "prune", "split"
+    or "join". preset, dt, reset, convention: as `load`.
     """
     network, profile, said = _for_chip(
         target, load(model, preset=preset, dt=dt, reset=reset, convention=convention))
@@ -83,7 +85,7 @@ def _for_chip(target: str | Path, network: Network) -> tuple[Network, Profile, t
 
 
 def check_compressed(
-    model: Model, target: str | Path, *, bits: int | None = None, chips: int | None = None,
+    model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (),
 ) -> tuple[Fit, Found]:
@@ -95,6 +97,7 @@ def check_compressed(
     """
     network, profile, said = _for_chip(
         target, load(model, preset=preset, dt=dt, reset=reset, convention=convention))
+    bits = one_width(bits)
     plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
     fit = fit_of(found.plan if found.fits else plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,11 +25,13 @@ from .units import Units, WeightFormat
 def build(
     network: Network, integers: dict[str, np.ndarray], units: dict[str, Units], fmt: WeightFormat,
     arithmetic: ChipArithmetic, features: Features, input_bits: int = 0,
+    formats: Mapping[str, WeightFormat] | None = None,
 ) -> OnChip:
     """A canonical network as the chip stores and computes it.
 
     integers: by node of weights, grid integers in the weight's shape (fixed connections are absent).
     units: by population. input_bits: of the numbers that the input sends, 0 for plain spikes.
+    formats: by node, of weights that are stored otherwise than `fmt` says.
     Raises `Refused` with everything the chip can not hold.
     """
     problems: list[Problem] = []
@@ -66,10 +69,11 @@ def build(
             problems.append(Problem(
                 f"it must wait {int(np.max(wait))} steps, the chip can wait {features.delay_max}",
                 f"connection '{c.name}'", "Shorten the delay, or the longest branch beside it"))
+        own = (formats or {}).get(c.name, fmt)
         weight = c.weight if c.trained else _fixed(c, unit, network, fmt)
         message = input_bits if c.source == network.input else features.graded_bits if graded[c.source] else 0
         synapses.append(Synapses(
-            c.name, c.source, c.target, _stored(weight, fmt), c.kernel, unit.exponents[c.name], fmt.bits, fmt.sign,
+            c.name, c.source, c.target, _stored(weight, own), c.kernel, unit.exponents[c.name], own.bits, own.sign,
             c.source_shape, c.target_shape, extra, c.feedback, message))
     integer: list[Population] = []
     real: list[RealPopulation] = []

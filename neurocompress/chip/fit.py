@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..by_layer import of_layers, split
 from ..errors import Problem, Refused
 from ..network import connections as synapses
 from ..network.connections import Connection
@@ -162,9 +163,9 @@ def check_fit(
 ) -> Fit:
     """Place a network on a chip and hold it against every rule of the chip's profile.
 
-    bits: stored bits per weight (the profile's default where None), for all connections or by connection name.
-    sparsity: share of zero weights that a magnitude prune of each layer leaves, in 0..1, likewise; None counts the
-        weights as they are. Biases and the weights of pools are never pruned.
+    bits: stored bits per weight (the profile's default where None), for all layers or by patterns of their names (see
+        by_layer). sparsity: share of zero weights that a magnitude prune of each layer leaves, in 0..1, likewise; None
+        counts the weights as they are. Biases and the weights of pools are never pruned.
     connections: those of `network` when they are made already. chips: the profile's number where None.
     fan_in: most synapses of a neuron that pruning leaves, by connection name. policy: instead of the profile's, what
         becomes of neurons with too many synapses (see `wiring`); with "prune" they are counted as pruned to the limit.
@@ -181,10 +182,10 @@ def plan_of(
 ) -> Plan:
     """The plan that `check_fit` checks."""
     found = synapses.connections(network) if connections is None else connections
-    _refuse_bad(bits, sparsity, chips, {c.name for c in found}, found)
-    widths = bits if isinstance(bits, Mapping) else {}
-    width = profile.default_bits if bits is None or isinstance(bits, Mapping) else bits
-    shares = sparsity if isinstance(sparsity, Mapping) else {c.name: sparsity or 0.0 for c in found if c.trained}
+    _refuse_bad(bits, sparsity, chips)
+    names = [c.name for c in found if c.trained]
+    widths, shares = of_layers("bits", bits, names), of_layers("sparsity", sparsity or 0.0, names)
+    width = split(bits)[0] or profile.default_bits
     said = profile.core.fan_in_policy
     plan = Plan(network, profile, found, {c.name: widths.get(c.name, width) for c in found}, shares,
                 chips or profile.topology.chips.value or 1, policy or (said and said.value) or "refuse", fan_in or {})
@@ -238,13 +239,8 @@ def _stages(plan: Plan) -> dict[str, list[Layer]]:
     return found
 
 
-def _refuse_bad(bits: Any, sparsity: Any, chips: Any, names: set[str], found: tuple[Connection, ...]) -> None:
+def _refuse_bad(bits: Any, sparsity: Any, chips: Any) -> None:
     problems = []
-    for what, given in (("bits", bits), ("sparsity", sparsity)):
-        for name in given if isinstance(given, Mapping) else ():
-            if name not in names:
-                problems.append(Problem(f"{what} names layer '{name}', which has no weights",
-                                        fix=f"Layers with weights: {', '.join(c.name for c in found)}"))
     for width in bits.values() if isinstance(bits, Mapping) else [bits]:
         if width is not None and not (isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= 64):
             problems.append(Problem(f"bits is {width!r}", fix="Give a whole number from 1 to 64"))

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..by_layer import split
+from ..errors import refuse
 from ..network.connections import Connection
 from .plan import Plan
 from .rules import RULES, Violation
@@ -259,6 +261,15 @@ def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool) -> Fou
 def prunes(plan: Plan, said: FanInPolicy | None) -> bool:
     """Whether a compression may prune fan-in: where the profile has no other way, unless the user said otherwise."""
     return said == "prune" or (said is None and plan.policy in ("prune", "refuse"))
+
+
+def one_width(bits: int | Mapping[str, int] | None) -> int | None:
+    """The width that a search keeps. Raises `Refused` for widths by layer: it gives all layers the same."""
+    width, others = split(bits)
+    if others:
+        raise refuse("a search (--fit, --max-drop) gives all layers the same bits, and --bits names single layers",
+                     fix="Give one number of --bits, or leave out the search")
+    return width
 
 
 def widths_of(plan: Plan, bits: int | None) -> list[int]:

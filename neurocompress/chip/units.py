@@ -8,6 +8,8 @@ threshold itself is met exactly. Where states are real numbers any vth is as goo
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,19 +62,21 @@ class Units:
 
 def fit_units(
     wanted: dict[str, Array], sizes: dict[str, int], fmt: WeightFormat, arithmetic: ChipArithmetic,
-    peak: float, population: str,
+    peak: float, population: str, lsbs: Mapping[str, int] | None = None,
 ) -> Units:
     """Threshold mantissa and exponents whose steps are at least (nearly) the wanted ones, with fine thresholds.
 
     wanted: step by connection in threshold units, () or (rows,). sizes: weights by connection, to weigh losses.
-    peak: largest |u| or |v| in thresholds that must fit the registers.
+    peak: largest |u| or |v| in thresholds that must fit the registers. lsbs: distance of two stored weights, of
+    connections whose width is another than that of `fmt`.
     Raises `Refused` when no exponent brings the threshold into range.
     """
+    lsb = dict.fromkeys(wanted, fmt.lsb) | dict(lsbs or {})
     if fmt.scale == "per-population":
         wanted = dict.fromkeys(wanted, np.asarray(max(float(np.max(step)) for step in wanted.values())))
-    if not isinstance(arithmetic, Arithmetic):
-        step = next(iter(wanted.values()))
-        return Units(fmt.lsb / step, dict.fromkeys(wanted, 0), wanted)
+    if not isinstance(arithmetic, Arithmetic):  # one threshold for all of them, so steps apart by their lsb alone
+        vth = functools.reduce(np.minimum, (lsb[name] / step for name, step in wanted.items()))
+        return Units(vth, dict.fromkeys(wanted, 0), {name: np.asarray(lsb[name] / vth) for name in wanted})
     limit = min(
         2**arithmetic.threshold_bits - 1,
         arithmetic.state_max / (2**arithmetic.activation_shift * max(peak, 1.0) * HEADROOM),
@@ -81,20 +85,21 @@ def fit_units(
         wanted = {name: np.maximum(step, fmt.lsb / limit) for name, step in wanted.items()}
 
     def exponents_for(base: str) -> dict[str, int]:
-        unit = wanted[base] / fmt.lsb
+        unit = wanted[base] / lsb[base]
         return {
-            name: int(np.ceil(np.log2(np.max(step / (fmt.lsb * unit))) - 1e-9)) for name, step in wanted.items()
+            name: int(np.ceil(np.log2(np.max(step / (lsb[name] * unit))) - 1e-9)) for name, step in wanted.items()
         }
 
     def loss(base: str) -> float:
         found = exponents_for(base)
-        return sum(sizes[n] * float(np.mean((wanted[base] * 2.0 ** e) ** 2)) for n, e in found.items())
+        return sum(sizes[n] * float(np.mean((wanted[base] * (lsb[n] / lsb[base]) * 2.0 ** e) ** 2))
+                   for n, e in found.items())
 
     base = min(wanted, key=loss)
     exponents = exponents_for(base)
-    lowest = min(exponents.values())
-    unit = wanted[base] / fmt.lsb * 2.0**lowest
-    exponents = {name: e - lowest for name, e in exponents.items()}
+    lowest = max(min(exponents.values()), max(exponents.values()) - (fmt.exponent_max - fmt.exponent_min))
+    unit = wanted[base] / lsb[base] * 2.0**lowest
+    exponents = {name: max(0, e - lowest) for name, e in exponents.items()}  # too far apart: coarser
 
     shifts = [
         s for s in range(fmt.exponent_min, fmt.exponent_max + 1)
@@ -111,5 +116,5 @@ def fit_units(
     shift = max(shifts)
     exponents = {name: e + shift for name, e in exponents.items()}
     vth = np.maximum(1, np.rint(2.0**shift / unit)).astype(np.int64)
-    steps: dict[str, Array] = {name: np.asarray(fmt.lsb * 2.0**e / vth) for name, e in exponents.items()}
+    steps: dict[str, Array] = {name: np.asarray(lsb[name] * 2.0**e / vth) for name, e in exponents.items()}
     return Units(vth, exponents, steps)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from ..by_layer import matches, split
 from ..errors import Problem, Refused
 from ..grid import Levels, Scale, Scheme
 from ..yaml_file import Part, parse, read_text
@@ -137,7 +137,7 @@ class Recipe(Part):
         """What holds for one layer."""
         found = LayerRecipe(match=layer, bits=self.bits, fan_in=self.fan_in)
         for exception in self.layers:
-            if fnmatchcase(layer, exception.match):
+            if matches(layer, exception.match):
                 said = exception.model_dump(exclude_unset=True, exclude={"match"})
                 found = found.model_copy(update=said)
         return found
@@ -150,7 +150,7 @@ class Recipe(Part):
         """Raises `Refused` for patterns that match no layer and for choices that exclude each other."""
         names, problems = tuple(layers), []
         for exception in self.layers:
-            if not any(fnmatchcase(name, exception.match) for name in names):
+            if not any(matches(name, exception.match) for name in names):
                 problems.append(Problem(f"no layer matches '{exception.match}'", "recipe, layers",
                                         f"Layers are: {', '.join(names)}"))
         if self.budget is not None and (self.sparsity or self.bits is not None):
@@ -175,10 +175,19 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 def recipe_of(base: Recipe | None = None, **flags: Any) -> Recipe:
-    """`base` with the flags that are not None. Raises `Refused` for values out of range."""
+    """`base` with the flags that are not None. Raises `Refused` for values out of range.
+
+    bits and sparsity may name layers by patterns, {"fc*": 0.75, "*": 0.5}: they become the last of its `layers`.
+    """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        data = (base or Recipe()).model_dump(exclude_unset=True) | given
+        data = (base or Recipe()).model_dump(exclude_unset=True)
+        for name in ("bits", "sparsity"):
+            if isinstance(given.get(name), Mapping):
+                number, by_layer = split(given.pop(name))
+                given |= {} if number is None else {name: number}
+                data["layers"] = (*data.get("layers", ()), *({"match": p, name: n} for p, n in by_layer.items()))
+        data |= given
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise Refused(_problem(e) for e in error.errors(include_url=False)) from None
