@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .plain import one_line
+
+#: Problems that one refusal names; how many more there are stands at the end.
+NAMED = 200
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -18,12 +23,18 @@ class Problem:
     where: the node, key or line it is about ("node 'fc1'"), or "" for the whole input.
     fix:   what the user can do ("Train again with gradient clipping, or replace them by 0").
     file:  the file it came from, when there is one.
+
+    Names and values from files stand in all four, so each becomes one printable line here and nowhere else.
     """
 
     what: str
     where: str = ""
     fix: str = ""
     file: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("what", "where", "fix", "file"):
+            object.__setattr__(self, name, one_line(str(getattr(self, name))))
 
     def __str__(self) -> str:
         place = ": ".join(part for part in (self.file, self.where) if part)
@@ -35,7 +46,11 @@ class Refused(Exception):
     """Bad usage or bad input (exit status 2): carries every `Problem` that was found."""
 
     def __init__(self, problems: Problem | Iterable[Problem]):
-        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        found = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        if len(found) > NAMED:
+            more = Problem(f"{len(found) - NAMED} more problems", fix="Correct these first, then run again")
+            found = (*found[:NAMED], more)
+        self.problems = found
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -6,6 +6,8 @@ NaN weights and negative time constants. Every repair and every assumption is a 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections import deque
 from collections.abc import Mapping
@@ -19,12 +21,12 @@ import numpy as np
 from ..errors import Problem, Refused
 from ..network.conventions import Overrides, overrides
 from ..network.graph import Network, natural
-from ..network.nodes import Node, Shape
+from ..network.nodes import Conv, Node, Pool, Shape
 from ..network.shapes import output_shape
 from .nir_conventions import KEY, settle
-from .nir_file import load
+from .nir_file import MAX_BYTES, load, memory_limit
 from .nir_graph import tree_of
-from .nir_nodes import MAX_SIGNAL, Reading, check, make, numbers
+from .nir_nodes import MAX_SIGNAL, Reading, check, check_port, make, numbers
 from .nir_wiring import NEURONS, Flat, Record, flatten
 
 if TYPE_CHECKING:
@@ -45,22 +47,26 @@ def read(
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     given = overrides(convention, preset=preset, dt=dt, reset=reset)
     try:
-        return _network(flatten(tree_of(source) if path is None else load(path)), preset, given)
+        if path is None:
+            return _network(flatten(tree_of(source)), MAX_BYTES, preset, given)
+        return _network(flatten(load(path)), memory_limit(path.stat().st_size), preset, given)
     except Refused as refused:
         file = "the NIRGraph" if path is None else str(path)
         raise Refused(replace(p, file=p.file or file) for p in refused.problems) from None
 
 
-def _network(flat: Flat, preset: str | None, given: Mapping[str, Any]) -> Network:
+def _network(flat: Flat, memory: int, preset: str | None, given: Mapping[str, Any]) -> Network:
     clip_tau = preset == "spyx"
     problems = list(flat.problems)
     _mend_inputs(flat)
     for name, record in flat.nodes.items():
         problems += check(name, record, clip_tau)
+    for name, record in flat.ports.items():
+        problems += check_port(name, record)
     if problems:
         raise Refused(problems)
     _add_ends(flat)
-    draft = _fit(flat, clip_tau)
+    draft = _fit(flat, clip_tau, memory)
     silent = [name for name, record in flat.nodes.items() if "v_threshold" in record.fields
               and "v_reset" not in record.fields]
     if silent:
@@ -79,10 +85,16 @@ def _network(flat: Flat, preset: str | None, given: Mapping[str, Any]) -> Networ
 
 def _mend_inputs(flat: Flat) -> None:
     """Gives an Input without a shape the one that what it feeds needs."""
+    fed: dict[str, list[str]] = {}
+    for a, b in flat.edges:
+        fed.setdefault(a, []).append(b)
     for name, record in flat.nodes.items():
         if record.type != "Input" or np.size(record.fields.get("shape", ())):
             continue
-        needed = {_input_shape(flat.nodes[b]) for a, b in flat.edges if a == name and b in flat.nodes}
+        needed: set[Shape] = set()
+        for b in fed.get(name, ()):
+            with contextlib.suppress(Refused):  # reported by name when the record is checked
+                needed |= {_input_shape(b, flat.nodes[b])} if b in flat.nodes else set()
         if len(needed) == 1 and (shape := needed.pop()):
             flat.nodes[name] = replace(record, fields={"shape": np.array(shape, dtype=int)})
             flat.notes.append(f"{name} (Input) has no shape: {shape}, as what it feeds needs.")
@@ -97,7 +109,7 @@ def _add_ends(flat: Flat) -> None:
         if any(record.type == kind for record in flat.nodes.values()) or len(loose) != 1:
             continue
         name = f"{kind.lower()}_{loose[0]}"
-        shape = _input_shape(flat.nodes[loose[0]]) if kind == "Input" else ()
+        shape = _input_shape(loose[0], flat.nodes[loose[0]]) if kind == "Input" else ()
         if name in flat.nodes or (kind == "Input" and not shape):
             continue
         flat.nodes[name] = Record(kind, {"shape": np.array(shape, dtype=int)})
@@ -105,15 +117,19 @@ def _add_ends(flat: Flat) -> None:
         flat.notes.append(f"The file has no {kind}: '{loose[0]}' is taken as the network's {kind.lower()}.")
 
 
-def _input_shape(record: Record) -> Shape:
+def _input_shape(name: str, record: Record) -> Shape:
     """The shape a record needs at its input, () when it alone does not tell."""
-    try:
-        if record.type in ("Linear", "Affine"):
-            return tuple(np.shape(record.fields["weight"])[1:])
-        if record.type in NEURONS:
-            return np.broadcast_shapes(*(np.shape(v) for v in record.fields.values()))
-    except (KeyError, ValueError):  # reported by name when the record is checked
-        pass
+    shapes = {key: np.shape(value) for key, value in record.fields.items()}
+    if record.type in ("Linear", "Affine"):
+        return shapes.get("weight", ())[1:]
+    if record.type in NEURONS:
+        try:
+            return np.broadcast_shapes(*shapes.values())
+        except ValueError:
+            given = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+            raise Refused(Problem(f"its parameters have shapes that do not go together: {given}",
+                                  f"node '{name}' ({record.type})", "Give every parameter one value per neuron")
+                          ) from None
     return ()
 
 
@@ -124,7 +140,7 @@ class _Draft:
     problems: list[Problem]
 
 
-def _fit(flat: Flat, clip_tau: bool) -> _Draft:
+def _fit(flat: Flat, clip_tau: bool, memory: int) -> _Draft:
     """The nodes with all shapes, as the file says or, when that fits nowhere, as its exporter must have meant it.
 
     The other readings are global: pools whose stride 1 stands for their kernel, weights stored transposed.
@@ -135,7 +151,7 @@ def _fit(flat: Flat, clip_tau: bool) -> _Draft:
     for transposed, kernel_strides in product((False, True), repeat=2):
         if (transposed and not lines) or (kernel_strides and not pools):
             continue
-        draft = _draft(flat, Reading(transposed, kernel_strides, clip_tau=clip_tau))
+        draft = _draft(flat, Reading(transposed, kernel_strides, clip_tau=clip_tau, spread_left=memory))
         if not draft.problems:
             if transposed:
                 draft.notes.append("All weights are stored as (inputs, outputs) and only fit transposed: read so.")
@@ -157,6 +173,7 @@ def _draft(flat: Flat, reading: Reading) -> _Draft:
         if shape is not None:
             draft.nodes[name] = make(name, flat.nodes[name], shape, reading)
             shapes[name] = shape
+    carried = sum(math.prod(shape) for shape in shapes.values())
     waiting = deque(shapes)
     while waiting:
         source = waiting.popleft()
@@ -167,8 +184,10 @@ def _draft(flat: Flat, reading: Reading) -> _Draft:
             try:
                 node = make(name, flat.nodes[name], shapes[source], reading)
                 shape = output_shape(node, shapes[source])
-                if not shape or int(np.prod(shape, dtype=object)) > MAX_SIGNAL:
-                    raise ValueError(f"its output has shape {shape}, more than {MAX_SIGNAL} values")
+                carried += math.prod(shape) * max(1, len(after.get(name, ()))) + _padded(node, shapes[source])
+                if not shape or carried > MAX_SIGNAL:
+                    raise ValueError(f"its output has shape {shape}; with the signals before it these are {carried} "
+                                     f"values, at most {MAX_SIGNAL} are read")
             except ValueError as error:
                 draft.problems.append(Problem(str(error), where, f"Check it and what feeds it: {source}"))
                 return draft  # what follows would only repeat the mismatch
@@ -182,6 +201,13 @@ def _draft(flat: Flat, reading: Reading) -> _Draft:
     return draft
 
 
+def _padded(node: Node, shape: Shape) -> int:
+    """Values that padding adds to the input of a node."""
+    if not isinstance(node, (Conv, Pool)):
+        return 0
+    return math.prod((shape[0], *(n + sum(p) for n, p in zip(shape[1:], node.padding, strict=True)))) - math.prod(shape)
+
+
 def _closed(flat: Flat, draft: _Draft, shapes: dict[str, Shape]) -> None:
     """Checks the edges that came second (sums, feedback), and the declared shapes of the ports that vanished."""
     into: dict[str, set[Shape]] = {}
@@ -193,12 +219,15 @@ def _closed(flat: Flat, draft: _Draft, shapes: dict[str, Shape]) -> None:
             draft.problems.append(Problem(
                 "it sums signals of different shapes: " + ", ".join(map(str, sorted(found))), f"node '{name}'",
                 "Make what feeds it, feedback included, give the same shape"))
+    inside: dict[str, set[Shape]] = {}
+    for name, shape in shapes.items():
+        for i, letter in enumerate(name):
+            if letter == ".":
+                inside.setdefault(name[:i], set()).update((shape, *into.get(name, ())))
     for port, record in flat.ports.items():
         declared = tuple(int(n) for n in np.atleast_1d(np.asarray(record.fields.get("shape", []))))
         group = port.rpartition(".")[0]
-        inside = {s for name, s in shapes.items() if name.startswith(group + ".")}
-        if declared and record.type == "Input" and inside and declared not in inside | {
-                s for name in into for s in into[name] if name.startswith(group + ".")}:
+        if declared and record.type == "Input" and group in inside and declared not in inside[group]:
             draft.notes.append(f"{port}: declares shape {declared}, which nothing in '{group}' has; left aside.")
 
 

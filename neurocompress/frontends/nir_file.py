@@ -17,23 +17,31 @@ from ..errors import Problem, Refused, refuse
 Value = str | np.ndarray
 Tree = dict[str, Any]  # of Value and Tree
 
-MAX_BYTES = 4 * 2**30
-MAX_OBJECTS = 100_000
+MAX_OBJECTS = 30_000
 MAX_DEPTH = 48
-#: deflate reaches 1032:1 at best, so data beyond that ratio was never written by an exporter.
-MAX_RATIO = 1100
+#: Longest name of a node or field.
+MAX_NAME = 255
+#: All datasets together may take this many times the file's bytes in memory, where a value takes 4 bytes at least
+#: (a reader makes it a float). deflate reaches 1032:1 on zeros alone, and a dataset of nothing takes no space.
+MAX_RATIO = 64
+#: A file below this size may take as much as one of this size, and none more than MAX_BYTES.
+SMALL = 4 * 2**20
+MAX_BYTES = 4 * 2**30
+#: What a text costs in memory beside its characters, and what a stored chunk takes of a file at least.
+TEXT_BYTES, CHUNK_BYTES = 64, 64
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAP = b"GCOL\x01\0\0\0"
 _AGAIN = "Copy the file again, or export the model again"
 _EXPORT = "Export the model again with nir.write"
+_UNPACKED = "Write the data without compression, and leave out what is no part of the network"
 
 
 def load(path: Path) -> Tree:
     """Everything in the file: groups as dicts, text as str (or object arrays of str), numbers as arrays.
 
-    Scalars are 0-d arrays. Raises `Refused` when the file is missing, damaged, not HDF5, larger than
-    4 GiB unpacked, or reaches outside itself.
+    Scalars are 0-d arrays. Raises `Refused` when the file is missing, damaged, not HDF5, reaches outside itself, or
+    unpacks to more than `memory_limit` bytes.
     """
     import h5py
 
@@ -69,6 +77,11 @@ def load(path: Path) -> Tree:
         raise refuse(f"is truncated or damaged ({first})", file=file, fix=_AGAIN) from None
 
 
+def memory_limit(file_bytes: int) -> int:
+    """Bytes that all datasets of a file of this size, and what is spread from them, may take in memory."""
+    return min(MAX_BYTES, MAX_RATIO * max(SMALL, file_bytes))
+
+
 def _sound(stream: BinaryIO, head: bytes) -> bool:
     """False when a global heap, where HDF5 keeps text, would send libhdf5 around in circles.
 
@@ -82,6 +95,7 @@ def _sound(stream: BinaryIO, head: bytes) -> bool:
         return False
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = data.find(_HEAP)
+        left = len(data) // 16  # heaps do not overlap, so a sound file has no more objects
         while start >= 0:
             end = start + int.from_bytes(data[start + 8 : start + 16], "little")
             if end > len(data):
@@ -90,7 +104,8 @@ def _sound(stream: BinaryIO, head: bytes) -> bool:
             while at + 16 <= end:
                 size = int.from_bytes(data[at + 8 : at + 16], "little")
                 step = size if data[at : at + 2] == b"\0\0" else 16 + (size + 7) // 8 * 8
-                if step < 16 or at + step > end:
+                left -= 1
+                if step < 16 or at + step > end or left < 0:
                     return False
                 at += step
             start = data.find(_HEAP, start + 8)
@@ -103,6 +118,7 @@ class _Reader:
     def __init__(self, file: str, file_bytes: int) -> None:
         self.file = file
         self.file_bytes = file_bytes
+        self.limit = memory_limit(file_bytes)
         self.bytes = 0
         self.seen: set[int] = set()
 
@@ -117,8 +133,11 @@ class _Reader:
         tree: Tree = {}
         for key in group:
             here = f"{where}/{key}"
-            if len(self.seen) > MAX_OBJECTS:
-                raise self.refuse(f"holds more than {MAX_OBJECTS} objects", "")
+            if len(self.seen) >= MAX_OBJECTS:
+                raise self.refuse(f"holds more than {MAX_OBJECTS} objects", "", "Merge layers, or split the model")
+            if len(str(key)) > MAX_NAME:
+                raise self.refuse(f"the name {str(key)[:40]!a}... has {len(str(key))} characters, at most {MAX_NAME} "
+                                  "are read", where, "Rename the node and export again")
             if not str(key).isprintable():
                 raise self.refuse(f"the name {key!a} can not be printed", where, "Rename the node and export again")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
@@ -157,13 +176,20 @@ class _Reader:
             raise self.refuse("keeps its data in another file", where, "Store the data itself")
         if item.shape is None:
             raise self.refuse("is an empty dataset", where)
-        size = int(item.size) * int(item.dtype.itemsize)
-        self.bytes += size
-        if self.bytes > MAX_BYTES or (size > 2**24 and size > MAX_RATIO * self.file_bytes):
-            raise self.refuse(
-                f"declares {size} bytes of data in a file of {self.file_bytes} bytes (at most {MAX_BYTES} in "
-                f"total, packed at most {MAX_RATIO}:1)", where)
         text_type = h5py.check_string_dtype(item.dtype)
+        each = int(item.dtype.itemsize)
+        size = int(item.size) * (each + TEXT_BYTES if text_type is not None else max(each, 4))
+        self.bytes += size
+        if self.bytes > self.limit:
+            total = "" if self.bytes == size else f", with the datasets before it {self.bytes}"
+            raise self.refuse(
+                f"declares {item.size} values, {size} bytes of memory{total}, in a file of {self.file_bytes} bytes "
+                f"(at most {self.limit})", where, _UNPACKED)
+        if item.chunks:
+            chunks = int(np.prod([-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True)], dtype=object))
+            if chunks > max(1000, self.file_bytes // CHUNK_BYTES):
+                raise self.refuse(f"is cut into {chunks} chunks, more than a file of {self.file_bytes} bytes holds",
+                                  where, _UNPACKED)
         if text_type is not None:
             if text_type.length is None and item.size and not self.bounded(item):
                 raise self.refuse("declares text longer than the file, or stores it in chunks", where)

@@ -6,6 +6,7 @@ square and fails for groups > 1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..network.nodes import (
     Shape,
     Threshold,
 )
+from .nir_file import MAX_BYTES
 from .nir_wiring import Record
 
 #: Fields of each primitive that must be there, and those that may be.
@@ -51,11 +53,13 @@ FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 INTEGERS = ("shape", "stride", "padding", "dilation", "groups", "input_shape", "kernel_size", "start_dim", "end_dim",
             "input_type")
+#: Of these, the ones that may be empty (a shape that is left open), and those that are one number.
+OPEN, SINGLE = ("shape", "input_shape", "input_type"), ("groups", "start_dim", "end_dim")
 TIMES = ("tau", "tau_mem", "tau_syn")
 #: Infinite in a neuron that never decays, as exporters write beta = 1: tau = dt / 0, r = tau / dt.
 ENDLESS = (*TIMES, "r", "w_in")
-#: More values than this in one signal is no network that a chip or a simulator takes.
-MAX_SIGNAL = 2**28
+#: More values than this on all edges together, padding included, is no network that a chip or a simulator takes.
+MAX_SIGNAL = 2**26
 #: No leak: 1 - dt/tau and exp(-dt/tau) are exactly 1, and it fits into float32.
 NO_LEAK = 1e30
 
@@ -75,12 +79,7 @@ def check(name: str, record: Record, clip_tau: bool = False) -> list[Problem]:
     for key in required:
         if key not in record.fields:
             found.append(Problem(f"'{key}' is missing", where, "Export the model again"))
-    for key, value in record.fields.items():
-        if key not in required + optional:
-            found.append(Problem(f"unknown field '{key}' (known: {', '.join(required + optional) or 'none'})", where,
-                                 "Was it written by a newer NIR? Remove the field"))
-            continue
-        found += [Problem(what, where, fix) for what, fix in _value_problems(key, value, clip_tau)]
+    found += _field_problems(record, where, required + optional, clip_tau)
     threshold, reset = record.fields.get("v_threshold"), record.fields.get("v_reset", np.zeros(()))
     if isinstance(threshold, np.ndarray) and isinstance(reset, np.ndarray) and not found:
         try:
@@ -90,6 +89,22 @@ def check(name: str, record: Record, clip_tau: bool = False) -> list[Problem]:
         if silly:
             found.append(Problem(f"v_threshold is not above v_reset in {silly} of {threshold.size} values: such a "
                                  "neuron spikes forever", where, "Check v_threshold and v_reset"))
+    return found
+
+
+def check_port(name: str, record: Record) -> list[Problem]:
+    """What is wrong with the Input or Output of a nested graph. It vanishes, so it may lack its shape."""
+    return _field_problems(record, f"node '{name}' ({record.type})", ("shape",), False)
+
+
+def _field_problems(record: Record, where: str, known: tuple[str, ...], clip_tau: bool) -> list[Problem]:
+    found: list[Problem] = []
+    for key, value in record.fields.items():
+        if key not in known:
+            found.append(Problem(f"unknown field '{key}' (known: {', '.join(known) or 'none'})", where,
+                                 "Was it written by a newer NIR? Remove the field"))
+            continue
+        found += [Problem(what, where, fix) for what, fix in _value_problems(key, value, clip_tau)]
     return found
 
 
@@ -103,8 +118,9 @@ def _value_problems(key: str, value: object, clip_tau: bool) -> list[tuple[str, 
         if value.size and (value.dtype.kind not in "iu" or value.ndim > 1):
             return [(f"'{key}' holds {value.dtype} values of shape {value.shape}, expected a short list of integers",
                      "Export the model again")]
-        if value.size > 32:
-            return [(f"'{key}' holds {value.size} numbers", "Export the model again")]
+        if value.size > 32 or (value.size == 0 and key not in OPEN) or (value.size != 1 and key in SINGLE):
+            expected = "one" if key in SINGLE else "1 to 32"
+            return [(f"'{key}' holds {value.size} numbers, expected {expected}", "Export the model again")]
         if np.any(value > np.iinfo(np.int32).max) or np.any(value < -np.iinfo(np.int32).max):
             return [(f"'{key}' is {value.tolist()}, beyond any size", "Export the model again")]
         return []
@@ -113,6 +129,7 @@ def _value_problems(key: str, value: object, clip_tau: bool) -> list[tuple[str, 
             (f"'{key}' holds booleans, expected numbers", "Store numbers")]
     if value.size == 0:
         return [(f"'{key}' is empty", "Export the model again")]
+    value = numbers(value)
     fine = np.isfinite(value) | (value == np.inf) if key in ENDLESS else np.isfinite(value)
     bad = value.size - int(np.count_nonzero(fine))
     if bad:
@@ -133,13 +150,15 @@ class Reading:
     """One way to read a file's nodes, and the notes that it leaves.
 
     transposed: all weights are stored (inputs, outputs). kernel_strides: pools that say stride 1 move by their
-    kernel. batch: the file's shapes carry a batch axis. clip_tau: as in `check`.
+    kernel. batch: the file's shapes carry a batch axis. clip_tau: as in `check`. spread_left: bytes that parameters
+    given once may still take when they are spread over all neurons.
     """
 
     transposed: bool = False
     kernel_strides: bool = False
     batch: bool = False
     clip_tau: bool = False
+    spread_left: int = MAX_BYTES
     notes: list[str] = field(default_factory=list)
 
     def note(self, name: str, what: str) -> None:
@@ -150,8 +169,9 @@ def numbers(value: object) -> Array:
     """A parameter as floats: float32 and float64 stay, integers become the float that holds them exactly."""
     array = np.asarray(value)
     if array.dtype.kind == "f":
-        return array.astype(np.float32 if array.dtype.itemsize < 4 else
-                            np.float64 if array.dtype.itemsize > 8 else array.dtype, copy=False)
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32 if array.dtype.itemsize < 4 else
+                                np.float64 if array.dtype.itemsize > 8 else array.dtype, copy=False)
     return array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
 
 
@@ -263,7 +283,7 @@ def _pool(name: str, record: Record, shape: Shape, reading: Reading) -> Pool:
 
 
 def _flatten(name: str, record: Record, shape: Shape, reading: Reading) -> Flatten:
-    start, end = (int(np.asarray(record.fields.get(key, default)).reshape(-1)[0])
+    start, end = (int(np.asarray(record.fields.get(key, default)).item())
                   for key, default in (("start_dim", 1), ("end_dim", -1)))
     declared = tuple(int(v) for v in np.atleast_1d(np.asarray(record.fields.get("input_type", []), dtype=int)))
     if len(declared) == len(shape) + 1 or (reading.batch and not declared):
@@ -290,6 +310,10 @@ def _spread(name: str, values: dict[str, Array], shape: Shape, reading: Reading)
             raise ValueError(f"its {key} has shape {array.shape}, got an input of shape {shape}")
         if array.shape != shape:
             spread.append(key)
+            reading.spread_left -= array.itemsize * math.prod(shape)
+            if reading.spread_left < 0:
+                raise ValueError(f"its {key}, given once, and those of the nodes before it take too much memory when "
+                                 f"spread over all neurons, here {math.prod(shape)}")
             array = np.broadcast_to(array.reshape((1,) * len(shape)) if array.size == 1 else array, shape)
         full[key] = np.ascontiguousarray(array)
     if spread:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from .nir_file import Tree, Value
 NODE_FACTS = "neurocompress_nodes"
 #: Fact about a convolution whose bias is only there because NIR demands one.
 NO_BIAS = "neurocompress_bias"
-MAX_EDGES = 1_000_000
+#: Of all graphs of a file together, and after the nested ones are opened.
+MAX_EDGES = 20_000
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF")
 
 
@@ -36,12 +38,13 @@ class Record:
 
 @dataclass
 class Flat:
-    """All nodes of all graphs by dotted name, and what was found on the way."""
+    """All nodes of all graphs by dotted name, and what was found on the way. written: edges read so far."""
 
     nodes: dict[str, Record] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     ports: dict[str, Record] = field(default_factory=dict)
     metadata: dict[str, dict[str, object]] = field(default_factory=dict)
+    written: int = 0
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -120,7 +123,10 @@ def _graph(tree: Tree, prefix: str, flat: Flat) -> None:
         flat.nodes[full] = Record(kind, {k: v for k, v in child.items() if k not in ("type", "metadata")})
         if isinstance(child.get("metadata"), dict):
             flat.metadata[full] = {k: _plain(v) for k, v in child["metadata"].items()}
-    _edges(_pairs(tree, here, flat), children, prefix, flat)
+    children = {name: child if isinstance(child, dict) else {} for name, child in children.items()}
+    pairs = _pairs(tree, here, flat)
+    flat.written += len(pairs)
+    _edges(pairs, children, prefix, flat)
 
 
 def _pairs(tree: Tree, here: str, flat: Flat) -> list[Edge]:
@@ -135,8 +141,9 @@ def _pairs(tree: Tree, here: str, flat: Flat) -> list[Edge]:
     if not (isinstance(edges, np.ndarray) and edges.dtype == object and edges.ndim == 2 and edges.shape[1] == 2):
         flat.problem("its edges are not pairs of names", here, "Export the model again")
         return []
-    if len(edges) > MAX_EDGES:
-        flat.problem(f"its graph has more than {MAX_EDGES} edges", here, "Simplify the graph")
+    if flat.written + len(edges) > MAX_EDGES:
+        flat.problem(f"its graph has {len(edges)} edges, at most {MAX_EDGES} are read in all graphs together", here,
+                     "Connect layers, not single neurons")
         return []
     pairs = [(str(a), str(b)) for a, b in edges]
     once = list(dict.fromkeys(pairs))
@@ -149,13 +156,14 @@ def _pairs(tree: Tree, here: str, flat: Flat) -> list[Edge]:
 def _edges(pairs: list[Edge], children: Tree, prefix: str, flat: Flat) -> None:
     """Adds the edges of one graph, each end resolved to a node or to a nested graph's port."""
     named = dict.fromkeys(name for pair in pairs for name in pair)
-    missing = [n for n in named if n not in children and prefix + n not in flat.nodes]
+    missing = dict.fromkeys(n for n in named if n not in children and prefix + n not in flat.nodes)
     groups: dict[str, list[str]] = {}
-    for child in children:
+    within: dict[str, set[str]] = {}  # the groups that a child lies in
+    for child in children if missing else ():
         for i, letter in enumerate(child):
-            if letter == ".":
+            if letter == "." and child[:i] in missing:
                 groups.setdefault(child[:i], []).append(child)
-    groups = {n: groups[n] for n in missing if n in groups}
+                within.setdefault(child, set()).add(child[:i])
     lost = [n for n in missing if n not in groups]
     unused = [n for n, child in children.items() if n not in named and _text(child.get("type")) in NEURONS
               ] if lost else []
@@ -165,12 +173,13 @@ def _edges(pairs: list[Edge], children: Tree, prefix: str, flat: Flat) -> None:
         flat.notes.append(f"Edges of '{prefix.removesuffix('.') or 'the graph'}' name '{lost[0]}', which does not "
                           f"exist: read as its only unconnected neuron '{unused[0]}'.")
         lost = []
+    fix = f"Rename it to one of: {', '.join(list(children)[:20])}"
     for name in lost:
-        fix = f"Rename it to one of: {', '.join(list(children)[:20])}"
         flat.problem("edges name this node, but it does not exist", prefix + name, fix)
     if lost:
         return
 
+    @cache
     def port(name: str, kind: str) -> str | None:
         """The node that an edge into (Input) or out of (Output) `name` means."""
         name = alias.get(name, name)
@@ -187,8 +196,8 @@ def _edges(pairs: list[Edge], children: Tree, prefix: str, flat: Flat) -> None:
         if name not in groups:
             return prefix + name
         inner_names = groups[name]
-        for found in ([n for n in inner_names if children[n].get("type") == kind],
-                      [n for n in inner_names if children[n].get("type") in NEURONS]):
+        for found in ([n for n in inner_names if _text(children[n].get("type")) == kind],
+                      [n for n in inner_names if _text(children[n].get("type")) in NEURONS]):
             if len(found) == 1:
                 return prefix + found[0]
         flat.problem(f"edges name '{name}', which does not exist, and which of {', '.join(inner_names)} they mean "
@@ -198,8 +207,9 @@ def _edges(pairs: list[Edge], children: Tree, prefix: str, flat: Flat) -> None:
     for name in sorted(groups):
         flat.notes.append(f"Edges name '{name}', which does not exist: read as the group of nodes '{name}.*'.")
     back = set(pairs)
+    recurrent = {group for u, v in pairs if (v, u) in back for group in within.get(u, set()) & within.get(v, set())}
     for a, b in pairs:
-        if a == b and any((v, u) in back for u, v in pairs if u in groups.get(a, ()) and v in groups[a]):
+        if a == b and a in recurrent:
             flat.notes.append(f"The edge {a} -> {b} only says that '{a}' is recurrent; its recurrent connection is "
                               "in the file, so the edge was left out.")
             continue
@@ -215,8 +225,9 @@ def _close_ports(flat: Flat) -> None:
         if (node.type == "Input" and name in fed) or (node.type == "Output" and name in feeding):
             flat.ports[name] = node
     nested = [n for n, node in flat.nodes.items() if node.type in ("Input", "Output") and n not in flat.ports]
+    outer = {flat.nodes[n].type for n in nested if "." not in n}
     for name in nested:
-        if "." in name and any("." not in n and flat.nodes[n].type == flat.nodes[name].type for n in nested):
+        if "." in name and flat.nodes[name].type in outer:
             flat.ports[name] = flat.nodes[name]  # the port of a nested graph that nothing outside uses
     after: dict[str, set[str]] = {}
     before: dict[str, set[str]] = {}
@@ -235,7 +246,9 @@ def _close_ports(flat: Flat) -> None:
             for b in sorted(targets & after[a]):
                 flat.problem(f"'{a}' reaches it on two paths without anything between, which sums its signal twice",
                              b, "Put a Scale node on one of the paths")
-            after[a] = (after[a] | targets) - {port}
+            after[a] |= targets
+            after[a].discard(port)
         for b in targets:
-            before[b] = (before[b] | sources) - {port}
+            before[b] |= sources
+            before[b].discard(port)
     flat.edges = sorted((a, b) for a, targets in after.items() for b in targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ SOURCES = (Input, Neuron, Threshold)
 
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key that puts node '2' before node '10'."""
-    return tuple((0, int(p)) if p.isdigit() else (1, p) for p in re.split(r"(\d+)", name) if p)
+    return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in re.split(r"(\d+)", name) if p)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +127,10 @@ class Network:
         waiting = {
             name: sum((a, name) not in self.feedback for a in self.inputs_of(name)) for name in self.nodes
         }
-        ready = sorted((name for name, count in waiting.items() if count == 0), key=natural)
+        ready = deque(sorted((name for name, count in waiting.items() if count == 0), key=natural))
         done: list[str] = []
         while ready:
-            name = ready.pop(0)
+            name = ready.popleft()
             done.append(name)
             for target in self.outputs_of(name):
                 if (name, target) not in self.feedback:
