@@ -19,7 +19,7 @@ import click
 from . import __version__, stopping, streams
 from .by_layer import of_flags
 from .errors import Problem, Refused, Unfit
-from .plain import printable, to_json
+from .plain import one_line, printable, to_json
 
 if TYPE_CHECKING:
     from .chip.schema import FanInPolicy
@@ -346,7 +346,7 @@ def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: in
     if as_json:
         emit("events", facts)
     else:
-        click.echo(f"{out}: {found.samples} samples of {found.steps} steps, {found.name}")
+        click.echo(one_line(f"{out}: {found.samples} samples of {found.steps} steps, {found.name}"))
     return DONE
 
 
@@ -466,7 +466,7 @@ def _run(given: list[str], as_json: bool) -> int:
         import traceback
 
         if as_json:
-            emit("error", {"status": BUG, "bug": f"{type(error).__name__}: {error}"})
+            emit("error", {"status": BUG, "bug": one_line(f"{type(error).__name__}: {error}")})
         click.echo(printable("".join(traceback.format_exception(error))), err=True)
         click.echo("This is a bug of neurocompress: please report the lines above and the command.", err=True)
         return BUG
@@ -474,7 +474,7 @@ def _run(given: list[str], as_json: bool) -> int:
 
 def _refused(error: Refused, as_json: bool) -> int:
     for problem in error.problems:
-        click.echo(f"error: {printable(str(problem))}", err=True)
+        click.echo(f"error: {one_line(str(problem))}", err=True)
     if as_json:
         emit("error", {"status": BAD_INPUT, "problems": [vars(p) for p in error.problems]})
     return BAD_INPUT

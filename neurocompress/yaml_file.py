@@ -12,10 +12,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import Problem, Refused, refuse
+from .errors import NAMED, Problem, Refused, refuse
 
 SIZE_LIMIT = 256 * 1024  # bytes; a profile is about 10 KiB
 DEPTH_LIMIT = 20
+#: Larger integers than this lose digits as floats and overflow in sums.
+INTEGER_LIMIT = 2**53
+#: What a value may be: YAML has dates, sets and more, which no key of these files takes.
+_TYPES = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is installed
 
 
@@ -31,16 +35,18 @@ M = TypeVar("M", bound=Part)
 def read_text(path: str | Path, kind: str) -> str:
     """The text of a file of one `kind` ("profile", "recipe"). Raises `Refused`."""
     try:
-        if Path(path).stat().st_size > SIZE_LIMIT:
+        with open(path, "rb") as stream:
+            data = stream.read(SIZE_LIMIT + 1)
+        if len(data) > SIZE_LIMIT:
             raise refuse(f"it has more than {SIZE_LIMIT} bytes", file=str(path), fix=f"A {kind} is one small YAML file")
-        return Path(path).read_text(encoding="utf-8")
+        return data.decode("utf-8")
     except OSError as error:
         raise refuse(f"cannot be read ({error.strerror or error})", file=str(path),
                      fix=f"Check the path of the {kind}") from None
     except UnicodeDecodeError:
         raise refuse("is not text", file=str(path), fix=f"A {kind} is a YAML file in UTF-8") from None
     except ValueError as error:  # a NUL byte in the path
-        raise refuse(f"cannot be read ({error})", file=ascii(str(path)), fix=f"Check the path of the {kind}") from None
+        raise refuse(f"cannot be read ({error})", file=str(path), fix=f"Check the path of the {kind}") from None
 
 
 class _Named(io.StringIO):
@@ -69,7 +75,7 @@ def tree(text: str, file: str, kind: str, example: str) -> yaml.MappingNode:
         loader = _Loader(_Named(text, file))
         try:
             root = loader.get_single_node()
-            problems = [] if root is None else _keys(root, file)
+            problems = [] if root is None else _nodes(root, file)
         finally:
             loader.dispose()
     if problems:
@@ -90,7 +96,12 @@ def validated(root: yaml.MappingNode, model: type[M], known: Sequence[str]) -> M
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise Refused(_problem(e, root, known) for e in error.errors(include_url=False)) from None
+        found = error.errors(include_url=False)
+        problems = [_problem(e, root, known) for e in found[: NAMED - 1]]
+        if len(found) > len(problems):
+            problems.append(Problem(f"{len(found) - len(problems)} more errors",
+                                    fix="Correct these first, then run again", file=root.start_mark.name))
+        raise Refused(problems) from None
 
 
 def overlaid(base: yaml.MappingNode, over: yaml.MappingNode, whole: str) -> yaml.MappingNode:
@@ -117,7 +128,8 @@ def _refusing(file: str) -> Iterator[None]:
         mark = error.problem_mark or error.context_mark
         raise refuse(f"not valid YAML: {error.problem or error.context}", file=mark.name if mark else file,
                      where=f"line {mark.line + 1}" if mark else "", fix="Correct the syntax there") from None
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        # the last three are what YAML's constructors raise for "!!bool maybe" and the like
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise refuse(f"not valid YAML: {first}", file=file, fix="Correct the file") from None
 
@@ -136,26 +148,44 @@ def _events(text: str, file: str, example: str) -> list[Problem]:
     return []
 
 
-def _keys(root: Any, file: str) -> list[Problem]:
-    """Keys that appear twice (YAML would keep the last) or are no names."""
+def _nodes(root: Any, file: str) -> list[Problem]:
+    """Keys that appear twice (YAML would keep the last) or are no names, and values of types that no key takes."""
     problems: list[Problem] = []
-    stack = [root]
+    stack: list[tuple[Any, str]] = [(root, "")]
     while stack:
-        node = stack.pop()
-        if isinstance(node, yaml.SequenceNode):
-            stack += node.value
+        node, path = stack.pop()
+        where = f"line {node.start_mark.line + 1}" + (f", key '{path}'" if path else "")
+        if node.tag not in _TYPES:
+            name = node.tag.removeprefix("tag:yaml.org,2002:")
+            problems.append(Problem(f"YAML reads the value as '{name}'", where,
+                                    "Put text in quotes, and write numbers and lists without a '!' tag", file))
+        elif node.tag == "tag:yaml.org,2002:int" and _beyond(str(node.value)):
+            problems.append(Problem(f"the integer {str(node.value)[:30]} ... is beyond {INTEGER_LIMIT}", where,
+                                    "Correct the value", file))
+        elif isinstance(node, yaml.SequenceNode):
+            stack += ((item, f"{path}.{k}".lstrip(".")) for k, item in enumerate(node.value))
         elif isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
                 where = f"line {key.start_mark.line + 1}"
-                if not isinstance(key, yaml.ScalarNode):
+                if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
                     problems.append(Problem("a key is not text", where, "Use a plain name as the key", file))
                 elif key.value in seen:
                     problems.append(Problem(f"key '{key.value}' appears twice", where, "Remove one of them", file))
                 else:
                     seen.add(key.value)
-                stack.append(value)
+                stack.append((value, f"{path}.{key.value}".lstrip(".") if isinstance(key.value, str) else path))
     return problems
+
+
+def _beyond(text: str) -> bool:
+    """Whether an integer as YAML writes it (decimal, hexadecimal, octal, binary) exceeds what files may hold."""
+    if len(text) > 60:
+        return True
+    try:
+        return abs(int(text.replace("_", ""), 0)) > INTEGER_LIMIT
+    except ValueError:  # 0777 and 1:30 are YAML's own
+        return len(text) > 17
 
 
 def place_of(root: yaml.Node, loc: tuple[Any, ...]) -> tuple[str, int, tuple[str, ...]]:
@@ -195,9 +225,16 @@ def _problem(error: Any, root: yaml.Node, known: Iterable[str]) -> Problem:
         expected = error["ctx"].get("expected_tags")
         fix = f"Use one of {expected}" if expected else f"Add {name}: it says which keys belong here"
     else:
-        shown = ascii(got) if isinstance(got, (str, int, float, bool, list, type(None))) else type(got).__name__
+        shown = _shown(got)
         message = error["msg"].removeprefix("Value error, ")
         what, fix = f"{message[:1].lower()}{message[1:]}, got {shown[:80]}", "Correct the value"
         if kind == "value_error":
             what, fix = message, "Give the value, or null with confidence unknown"
     return Problem(what, f"line {line}, key '{key}'", fix, file)
+
+
+def _shown(value: Any) -> str:
+    """A value as an error quotes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value[:10]))}{', ...' if len(value) > 10 else ''}]"
+    return ascii(value) if isinstance(value, (str, int, float, type(None))) else type(value).__name__

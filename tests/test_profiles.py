@@ -122,7 +122,10 @@ def test_every_error_is_reported_with_its_line_and_key(tmp_path: Path) -> None:
     ("vendor: Intel", "vendor: Intel\nvendor: Intel", "key 'vendor' appears twice"),
     ("vendor: Intel", "vendor: &a Intel\nother: *a", "alias"),
     ("vendor: Intel", "vendor: [Intel", "not valid YAML"),
-    ("vendor: Intel", "vendor: !!python/object/apply:os.system [ls]", "not valid YAML"),
+    ("vendor: Intel", "vendor: !!python/object/apply:os.system [ls]",
+     "line 5, key 'vendor': YAML reads the value as 'python/object/apply:os.system'"),
+    ("vendor: Intel", "vendor: 2018-01-16", "key 'vendor': YAML reads the value as 'timestamp'"),
+    ("year: 2018", f"year: 0x{'f' * 5000}", "key 'year': the integer 0xffffffffffffffffffffffffffff ... is beyond"),
 ])
 def test_a_malformed_profile_is_refused_with_a_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert message in refused(tmp_path, profile_text("loihi1").replace(old, new, 1))

@@ -93,7 +93,9 @@ def test_every_error_of_a_recipe_names_file_line_and_key(tmp_path):
 @pytest.mark.parametrize(("text", "said"), [
     ("", "holds no recipe"), ("- 1", "holds no recipe"), ("bits: 4\nbits: 3", "line 2: key 'bits' appears twice"),
     ("bits: [", "not valid YAML"), ("a: &x 1\nb: *x", "line 2: an alias"), ("bits: !!python/name:os.system",
-     "not valid YAML"), ("budget_bits: []", "line 1, key 'budget_bits'"), ("layers: fc1", "line 1, key 'layers'"),
+     "key 'bits': YAML reads the value as 'python/name:os.system'"), ("bits: !!timestamp 1", "key 'bits': YAML reads"),
+    (f"bits: 0x{'f' * 5000}", "line 1, key 'bits': the integer 0xffff"),
+    ("budget_bits: []", "line 1, key 'budget_bits'"), ("layers: fc1", "line 1, key 'layers'"),
     ("damping: .nan", "line 1, key 'damping'"), ("sparsity: .inf", "line 1, key 'sparsity'"),
     ("layers:\n- match: ''", "line 2, key 'layers.0.match'"), ("#" * 300_000, "more than"),
 ])

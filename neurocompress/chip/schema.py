@@ -5,6 +5,7 @@ A number that is not public is null with confidence "unknown"; a check against i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -203,10 +204,8 @@ class Profile(Part):
         return arithmetic_of(self.formats, exponent, self.neurons.delay_max.value, self.expand)
 
     def expand(self, source: str) -> str:
-        """A source with every "@key" written out."""
-        for key in sorted(self.sources, key=len, reverse=True):
-            source = source.replace(f"@{key}", self.sources[key])
-        return source
+        """A source with every "@key" written out, once: what a source of `sources` names itself stays."""
+        return re.sub(r"@([a-z][a-z0-9-]*)", lambda found: self.sources.get(found[1], found[0]), source)
 
 
 def entries(part: Any, path: str = "") -> Iterator[tuple[str, Entry[Any]]]:

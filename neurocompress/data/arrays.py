@@ -8,6 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO
@@ -16,8 +17,14 @@ import numpy as np
 
 from ..errors import Problem, Refused, refuse
 
-#: Arrays of one file may take this many bytes in memory. A compressed file can declare a thousand times its own size.
+#: Arrays of one file may take this many bytes in memory.
 MAX_BYTES = 8 * 2**30
+
+#: And this many times the file's own size: deflate packs zeros a thousandfold. Smaller files count as SMALL.
+MAX_RATIO, SMALL = 128, 4 * 2**20
+
+#: Members of one archive; a bundle of 1000 layers has about as many times ten.
+MAX_MEMBERS = 20_000
 
 #: What zipfile, zlib and NumPy raise for files that are truncated, encrypted or made up.
 _BROKEN = (
@@ -31,7 +38,8 @@ def read_arrays(
 ) -> dict[str, np.ndarray]:
     """Arrays of a .npz file by name: those of `names` that are there, or all of them.
 
-    Sizes are read from the headers first, and nothing is loaded when together they exceed `max_bytes`.
+    Sizes are read from the headers first, and nothing is loaded when together they exceed `max_bytes`, or MAX_RATIO
+    times the file (512 MiB for files below 4 MiB).
     Raises `Refused` for a file that is missing, not a .npz, damaged, too large or holds Python objects.
     """
     file = str(path)
@@ -46,10 +54,30 @@ def read_arrays(
                 m for m in archive.infolist()
                 if m.filename.endswith(".npy") and (names is None or m.filename[:-4] in names)
             ]
-            _check_sizes(archive, wanted, file, max_bytes)
+            _check_packing(archive, wanted, file)
+            size = Path(path).stat().st_size
+            _check_sizes(archive, wanted, file, min(max_bytes, MAX_RATIO * max(SMALL, size)))
             return {m.filename[:-4]: _read(archive, m, file) for m in wanted}
     except _BROKEN as error:
         raise refuse(f"it can not be opened as a .npz file ({error})", file=file, fix="Write the file again") from error
+
+
+def _check_packing(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: str) -> None:
+    """Refuse archives that NumPy does not write: names that stand twice, other packings than deflate."""
+    if len(archive.infolist()) > MAX_MEMBERS:
+        raise refuse(f"it holds {len(archive.infolist())} arrays, at most {MAX_MEMBERS} are read", file=file,
+                     fix="Write one array for all samples")
+    twice = [name for name, n in Counter(m.filename for m in members).items() if n > 1]
+    packed = [m for m in members if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]
+    problems = [
+        Problem("it stands in the file twice", f"array '{name[:-4]}'", "Write the file again", file) for name in twice
+    ] + [
+        Problem(f"it is packed by method {m.compress_type}, and only 'stored' (0) and 'deflate' (8) are read",
+                f"array '{m.filename[:-4]}'", "Write the file with numpy.savez or savez_compressed", file)
+        for m in packed
+    ]
+    if problems:
+        raise Refused(problems)
 
 
 def _check_sizes(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: str, max_bytes: int) -> None:
@@ -78,8 +106,9 @@ def _check_sizes(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file:
                 "The file is damaged: write it again", file))
     if total > max_bytes:
         problems.append(Problem(
-            f"its arrays take {total / 2**30:.1f} GiB in memory, at most {max_bytes / 2**30:g} GiB are read",
-            fix="Store fewer samples or steps, or uint8 instead of a wider type", file=file))
+            f"its arrays take {total / 2**30:.1f} GiB in memory, at most {max_bytes / 2**30:.3g} GiB are read",
+            fix="Store fewer samples or steps, uint8 instead of a wider type, or write without compression: a file "
+                f"may unpack to {MAX_RATIO} times its size", file=file))
     if problems:
         raise Refused(problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,19 +148,19 @@ def poisson(shape: tuple[int, ...], samples: int, steps: int, rate: float, seed:
 
 
 def _value_problems(spikes: np.ndarray, file: str, analog: bool) -> list[Problem]:
-    """Sentences about values that are no spikes; counted sample by sample, so that memory stays small."""
+    """Sentences about values that are no spikes."""
     if spikes.dtype in (np.bool_, np.uint8):
         return []
     where = "array 'spikes'"
     nan = negative = fraction = large = 0
-    for sample in np.atleast_1d(spikes):
+    for part in _parts(spikes):
         if spikes.dtype.kind == "f":
-            finite = np.isfinite(sample)
-            nan += sample.size - int(np.count_nonzero(finite))
-            sample = sample[finite]
-            fraction += 0 if analog else int(np.count_nonzero(sample != np.rint(sample)))
-        negative += int(np.count_nonzero(sample < 0))
-        large += int(np.count_nonzero(sample > MAX_COUNT))
+            finite = np.isfinite(part)
+            nan += part.size - int(np.count_nonzero(finite))
+            part = part[finite]
+            fraction += 0 if analog else int(np.count_nonzero(part != np.rint(part)))
+        negative += int(np.count_nonzero(part < 0))
+        large += int(np.count_nonzero(part > MAX_COUNT))
     found = (
         (nan, "NaN or infinite values", "Store 0 where there is no spike"),
         (negative, "negative values", "Give positive and negative events a channel each"),
@@ -167,6 +168,11 @@ def _value_problems(spikes: np.ndarray, file: str, analog: bool) -> list[Problem
         (large, f"values above {MAX_COUNT}", "Use shorter time steps, or scale graded values down"),
     )
     return [Problem(f"it holds {count} {what}", where, fix, file) for count, what, fix in found if count]
+
+
+def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
+    """All values, a million at a time, in any order: what is computed of them then takes little memory."""
+    return iter(np.nditer(values, ["external_loop", "buffered", "zerosize_ok"], order="K", buffersize=2**20))
 
 
 def _label_problems(labels: np.ndarray, samples: int | None, file: str) -> list[Problem]:
@@ -190,7 +196,7 @@ def _label_problems(labels: np.ndarray, samples: int | None, file: str) -> list[
 def _stored(spikes: np.ndarray) -> np.ndarray:
     """uint8, int16 or float32 in native byte order and C order; values are known to be in range."""
     native = spikes.dtype.newbyteorder("=")
-    if spikes.dtype.kind == "f" and np.any(spikes != np.rint(spikes)):
+    if spikes.dtype.kind == "f" and any(np.any(part != np.rint(part)) for part in _parts(spikes)):
         native = np.dtype(np.float32)
     elif native not in (np.uint8, np.int16, np.float32):
         native = np.dtype(np.uint8 if spikes.dtype == np.bool_ or spikes.max() < 256 else np.int16)

@@ -60,6 +60,8 @@ TIMES = ("tau", "tau_mem", "tau_syn")
 ENDLESS = (*TIMES, "r", "w_in")
 #: More values than this on all edges together, padding included, is no network that a chip or a simulator takes.
 MAX_SIGNAL = 2**26
+#: Values in one window of a pool: one of 512 x 512.
+MAX_WINDOW = 2**18
 #: No leak: 1 - dt/tau and exp(-dt/tau) are exactly 1, and it fits into float32.
 NO_LEAK = 1e30
 
@@ -272,6 +274,8 @@ def _conv(name: str, record: Record, shape: Shape, reading: Reading) -> Conv:
 
 def _pool(name: str, record: Record, shape: Shape, reading: Reading) -> Pool:
     kernel = _axes(record, "kernel_size", 2, 1, 1)
+    if math.prod(kernel) > MAX_WINDOW:
+        raise ValueError(f"its kernel {kernel} sums {math.prod(kernel)} values, at most {MAX_WINDOW} are read")
     stride = _axes(record, "stride", 2, 1, 1)
     padding = _axes(record, "padding", 2, 0, 0)
     if reading.kernel_strides and stride == (1, 1) != kernel:

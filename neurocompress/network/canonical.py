@@ -6,12 +6,14 @@ what is put on a chip's grid is what the chip stores. Each path between populati
 
 from __future__ import annotations
 
+import math
+from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import Problem, Refused
+from ..errors import Problem, Refused, refuse
 from .connections import Kernel
 from .graph import SOURCES, Edge, Network
 from .nodes import Conv, Delay, Flatten, Linear, Node, Output, Pool, Scale, Shape
@@ -20,8 +22,11 @@ from .shapes import output_shape
 if TYPE_CHECKING:
     from scipy import sparse
 
-#: Largest matrix that a product of layers may become.
+#: Largest matrix that a product of layers may become, and most weights that folding may add to a network.
 MATERIALIZE_MAX = 2**26
+
+#: Most paths of layers between the populations of a network, and into one of them; most layers on one path.
+MAX_PATHS, MAX_PATHS_INTO, MAX_LAYERS = 20_000, 1000, 200
 
 
 def canonical(network: Network) -> Network:
@@ -29,16 +34,22 @@ def canonical(network: Network) -> Network:
 
     Raises `Refused` for every path that can not be folded, naming its layers and the fix.
     """
-    paths = [path for name in (*network.populations, network.output) for path in paths_into(network, name)]
-    carried = [set(path[1:-1]) for path in paths]
+    paths: list[tuple[str, ...]] = []
+    for name in (*network.populations, network.output):
+        paths += paths_into(network, name)
+        if len(paths) > MAX_PATHS:
+            raise refuse(f"the network has more than {MAX_PATHS} paths of layers between its neurons",
+                         fix="Put neurons between the branches")
+    carried = Counter(name for path in paths for name in set(path[1:-1]))
+    grown = 0
     nodes: dict[str, Node] = {n: network.nodes[n] for n in (network.input, *network.populations, network.output)}
     edges: list[Edge] = []
     notes: list[str] = []
     problems: list[Problem] = []
     biased: set[tuple[str, str]] = set()
-    for k, path in enumerate(paths):
+    for path in paths:
         source, target, between = path[0], path[-1], path[1:-1]
-        shared = any(carried[k] & other for j, other in enumerate(carried) if j != k)
+        shared = any(carried[name] > 1 for name in between)
         chain: list[tuple[str, Node]] = []
         for name in between:
             node = network.nodes[name]
@@ -49,6 +60,11 @@ def canonical(network: Network) -> Network:
             chain.append((f"{name}@{source}>{target}" if shared else name, node))
         try:
             folded = fold(chain, network.shapes[source], network.shapes[target])
+            grown += sum(node.weight.size for _, node in folded if isinstance(node, (Linear, Conv))
+                         and not any(node is kept or node.weight is kept.weight for _, kept in chain
+                                     if isinstance(kept, (Linear, Conv))))
+            if grown > MATERIALIZE_MAX:
+                raise ValueError(f"folding the layers between neurons makes {grown} weights, at most {MATERIALIZE_MAX}")
         except ValueError as error:
             problems.append(Problem(str(error), f"path {' -> '.join(path)}",
                                     "Put a neuron between its layers, or merge them before export"))
@@ -73,18 +89,21 @@ def canonical(network: Network) -> Network:
 def paths_into(network: Network, target: str) -> list[tuple[str, ...]]:
     """Every path that ends in `target` and starts at the population (or input) before it."""
     finished: list[tuple[str, ...]] = []
-    open_paths: list[tuple[str, ...]] = [(target,)]
+    open_paths: deque[tuple[str, ...]] = deque([(target,)])
     while open_paths:
-        path = open_paths.pop(0)
+        path = open_paths.popleft()
         for source in network.inputs_of(path[0]):
             longer = (source, *path)
             if isinstance(network.nodes[source], SOURCES):
                 finished.append(longer)
             else:
                 open_paths.append(longer)
-        if len(open_paths) + len(finished) > 1000:
-            raise Refused(Problem("more than 1000 paths of layers lead into it", f"node '{target}'",
+        if len(open_paths) + len(finished) > MAX_PATHS_INTO:
+            raise Refused(Problem(f"more than {MAX_PATHS_INTO} paths of layers lead into it", f"node '{target}'",
                                   "Put neurons between the branches"))
+        if len(path) > MAX_LAYERS:
+            raise Refused(Problem(f"more than {MAX_LAYERS} layers lead into it one after the other",
+                                  f"node '{target}'", "Put neurons between the layers"))
     return finished
 
 
@@ -159,7 +178,7 @@ def _pair(a: Node, b: Node, shape: Shape) -> list[Node] | None:
             return None
         weight = a.weight * channel.reshape(-1, *(1,) * (a.weight.ndim - 1))
         return [replace(a, weight=weight, bias=None if a.bias is None else a.bias * channel)]
-    if isinstance(a, Linear) and isinstance(b, Linear):
+    if isinstance(a, Linear) and isinstance(b, Linear) and b.weight.shape[0] * a.weight.shape[1] <= MATERIALIZE_MAX:
         bias = None if a.bias is None else b.weight @ a.bias
         return [Linear(b.weight @ a.weight, b.bias if bias is None else bias + (0 if b.bias is None else b.bias))]
     if isinstance(a, Conv) and isinstance(b, Pool) and not any(n for pad in b.padding for n in pad):
@@ -167,11 +186,18 @@ def _pair(a: Node, b: Node, shape: Shape) -> list[Node] | None:
     return None
 
 
+def within_limit(weights: int) -> None:
+    """Raises ValueError, before they are made, when a layer would become this many weights."""
+    if weights > MATERIALIZE_MAX:
+        raise ValueError(f"a pool and a layer of weights together make {weights} weights, at most {MATERIALIZE_MAX}")
+
+
 def _pooled_conv(conv: Conv, pool: Pool) -> Conv:
     """A convolution followed by sum pooling, as one convolution with a larger kernel and stride."""
     kernel = conv.weight.shape[2:]
     steps = [s * (p - 1) + d * (k - 1) + 1
              for s, p, d, k in zip(conv.stride, pool.kernel_size, conv.dilation, kernel, strict=True)]
+    within_limit(math.prod((*conv.weight.shape[:2], *steps)))
     weight = np.zeros((*conv.weight.shape[:2], *steps), dtype=conv.weight.dtype)
     for shift in np.ndindex(*pool.kernel_size):
         at = tuple(

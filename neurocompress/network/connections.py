@@ -7,6 +7,7 @@ a chip has synapses and neurons and nothing else.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -168,7 +169,11 @@ def _connection(network: Network, path: tuple[str, ...]) -> Connection:
             name = n
         elif isinstance(node, (Linear, Conv)):
             weighted, name = node, n
-    weight, kernel = _folded(pools, weighted, shape, pooled_shape, target_shape)
+    try:
+        weight, kernel = _folded(pools, weighted, shape, pooled_shape, target_shape)
+    except ValueError as error:
+        raise Refused(Problem(str(error), f"path {' -> '.join(path)}",
+                              "Put a neuron between its layers, or use smaller pools")) from None
     bias = None
     if weighted is not None and weighted.bias is not None and np.any(weighted.bias):
         bias = np.repeat(weighted.bias, int(np.prod(target_shape)) // weighted.bias.size).astype(np.float64)
@@ -228,7 +233,10 @@ def _folded(
 
 def _unpooled(pool: Pool, weight: np.ndarray, size: Shape) -> np.ndarray:
     """Weights (rows, c, h, w) behind a sum pool as weights before it, (rows, *size): each repeated over its window."""
+    from .canonical import within_limit
+
     (top, bottom), (left, right) = pool.padding
+    within_limit(len(weight) * size[0] * (size[1] + top + bottom) * (size[2] + left + right))
     wide = np.zeros((len(weight), size[0], size[1] + top + bottom, size[2] + left + right), dtype=weight.dtype)
     for i, j in np.ndindex(*pool.kernel_size):
         rows = slice(i, i + (weight.shape[2] - 1) * pool.stride[0] + 1, pool.stride[0])
@@ -239,6 +247,8 @@ def _unpooled(pool: Pool, weight: np.ndarray, size: Shape) -> np.ndarray:
 
 def _before_pool(pool: Pool, conv: Conv, size: Shape, pooled: Shape) -> Conv | None:
     """Sum pooling followed by a convolution, as one convolution; None where the edges would differ."""
+    from .canonical import within_limit
+
     kernel = conv.weight.shape[2:]
     if any(n for pad in pool.padding for n in pad) or any(
         p > s for p, s in zip(pool.kernel_size, pool.stride, strict=True)
@@ -258,6 +268,7 @@ def _before_pool(pool: Pool, conv: Conv, size: Shape, pooled: Shape) -> Conv | N
         padding.append((before * sp, max(0, (out - 1) * s * sp + length - n - before * sp)))
         if windows(n, length, s * sp, padding[-1]) != out:
             return None
+    within_limit(math.prod((*conv.weight.shape[:2], *steps)))
     weight = np.zeros((*conv.weight.shape[:2], *steps), dtype=conv.weight.dtype)
     for shift in np.ndindex(*pool.kernel_size):
         at = tuple(

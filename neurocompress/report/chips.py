@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..chip.entry import Entry
 from ..chip.schema import Profile, entries
-from ..plain import printable
+from ..plain import one_line
 from .tables import console, notes, table
 
 #: How the kinds of limits read.
@@ -41,7 +41,7 @@ def target(profile: Profile) -> None:
     out = console()
     facts = list(entries(profile))
     variant = f", a variant of {profile.extends}" if profile.extends else ""
-    out.print(Text(printable(f"{profile.title} ({profile.vendor}, {profile.year}{variant})"), style="bold"))
+    out.print(Text(one_line(f"{profile.title} ({profile.vendor}, {profile.year}{variant})"), style="bold"))
     cores = "1 core" if _cores(profile) == "1" else f"{_cores(profile)} cores"
     out.print(f"{cores}; weights of {_bits(profile)}{_range(profile)}; writes {', '.join(profile.emits)}; "
               + ("no arithmetic is known, so nothing is emulated" if profile.formats is None

@@ -19,7 +19,7 @@ def progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..plain import printable
+    from ..plain import one_line
 
     bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(),
                     TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(),
@@ -32,7 +32,7 @@ def progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
             nonlocal task, current
             if stage != current:
                 bars.remove_task(task)
-                task, current = bars.add_task(printable(stage), total=total or None), stage
+                task, current = bars.add_task(one_line(stage), total=total or None), stage
             bars.update(task, completed=done, total=total or None)
 
         yield told

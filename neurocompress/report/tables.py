@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from ..chip.fit import Fit
-from ..plain import printable
+from ..plain import one_line, printable
 from .figures import amount, change, count, joules, percent, rate, share, size
 
 if TYPE_CHECKING:
@@ -29,16 +30,29 @@ WIDTH = 100
 NAME_WIDTH = 34
 
 
+class _Console(Console):
+    """Writes nothing that a terminal would obey: text of files that came here unseen is written out, and a plain
+    string stays one line."""
+
+    def print(self, *objects: Any, **more: Any) -> None:
+        super().print(*(one_line(item) if isinstance(item, str) else item for item in objects), **more)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            text = printable(segment.text)
+            yield segment if text == segment.text or segment.control else Segment(text, segment.style)
+
+
 def console() -> Console:
     """A console for stdout as it is now."""
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(highlight=False, markup=False, emoji=False, width=WIDTH if piped else None)
+    return _Console(highlight=False, markup=False, emoji=False, width=WIDTH if piped else None)
 
 
 def table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1,
           total: Sequence[str] | None = None) -> None:
     """Prints a table; the first `left` columns hold text, the rest numbers; `total` is a last row of its own."""
-    listed = [[printable(cell) for cell in row] for row in rows]
+    listed = [[one_line(cell) for cell in row] for row in rows]
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim",
                  collapse_padding=True)
     for k, name in enumerate(columns):
@@ -63,7 +77,7 @@ def notes(out: Console, title: str, sentences: Iterable[str], style: str = "") -
     made = Table.grid(padding=(0, 1))
     for sentence in listed:
         loud = style or ("bold yellow" if sentence.startswith("CALIBRATED ON") else "")
-        made.add_row(" -", Text(printable(sentence), style=loud))
+        made.add_row(" -", Text(one_line(sentence), style=loud))
     out.print(made)
     out.print()
 
@@ -74,7 +88,7 @@ def deployment(report: Report, folder: Path) -> None:
     _verdict(out, report.fit)
     wrapped = [layer.population for layer in report.layers if layer.u_wrapped]
     if wrapped:
-        out.print(Text(printable(f"GATE FAILED: registers wrapped in {', '.join(wrapped)}: the chip does not compute "
+        out.print(Text(one_line(f"GATE FAILED: registers wrapped in {', '.join(wrapped)}: the chip does not compute "
                                  "what the network means"), style="bold red"))
     out.print()
     _accuracy(out, report)
@@ -102,7 +116,7 @@ def deployment(report: Report, folder: Path) -> None:
     core_map(out, report.fit)
     notes(out, "Assumed, folded or lost", report.assumptions)
     _limits(out, report.fit)
-    out.print(Text(f"Bundle: {printable(str(folder))}", style="bold"))
+    out.print(Text(one_line(f"Bundle: {folder}"), style="bold"))
 
 
 def _accuracy(out: Console, report: Report) -> None:
@@ -195,13 +209,13 @@ def _compression(out: Console, found: Fit, compression: Found | None) -> None:
     pruned = "; ".join(f"at most {n} synapses to a neuron in {name}" for name, n in compression.plan.fan_in.items())
     what = f"{compression.bits} bit" + (f"; zeros: {sparsest}" if sparsest else "") + (f"; {pruned}" if pruned else "")
     if compression.fits:
-        out.print(Text(printable(f"The mildest compression that fits: {what}"), style="bold"))
+        out.print(Text(one_line(f"The mildest compression that fits: {what}"), style="bold"))
         out.print(Text(f"Estimated loss: {compression.loss:.3g} {compression.unit}"))
         return
     out.print(Text("No compression makes it fit", style="bold red"))
     for wall in dict.fromkeys(f"{v.code} {v.layer}: {v.resource}: needs {amount(v.needed, v.unit)}, has "
                               f"{amount(v.available, v.unit)}" for v in compression.walls):
-        out.print(Text(printable(f"  at {compression.bits} bit and the highest sparsity still {wall}")))
+        out.print(Text(one_line(f"  at {compression.bits} bit and the highest sparsity still {wall}")))
     ways = zip(compression.chips, ("as it is", "at that compression"), strict=True)
     if any(compression.chips):
         out.print(Text("  It would fit " + " and ".join(f"{_chips(n)} {how}" for n, how in ways if n)))
@@ -217,7 +231,7 @@ def _verdict(out: Console, found: Fit) -> None:
     style = {"fits": "bold green", "does not fit": "bold red"}.get(found.verdict, "bold yellow")
     available = f"{count(found.cores_available)} cores" if found.cores_available else "an unknown number of cores"
     least = f", at least {count(found.fewest_cores)} needed" if found.fewest_cores < found.cores else ""
-    out.print(Text(f"{found.title}: {found.verdict.upper()}", style=style)
+    out.print(Text(one_line(f"{found.title}: {found.verdict.upper()}"), style=style)
               + Text(f"   {count(found.cores)} of {available} on {_chips(found.chips)}{least}", style=""))
     used = [f"{USED[name]} {share(found.utilization[name])}" for name in USED if name in found.utilization]
     if used:
@@ -227,12 +241,12 @@ def _verdict(out: Console, found: Fit) -> None:
 def _limits(out: Console, found: Fit) -> None:
     """Broken rules, worst first, each with what to do; then the limits that nobody published."""
     for v in found.violations:
-        out.print(Text(printable(f"{v.code} {v.layer}: {v.resource}"), style="bold red"))
+        out.print(Text(one_line(f"{v.code} {v.layer}: {v.resource}"), style="bold red"))
         facts = (f"needs {amount(v.needed, v.unit)}, has {amount(v.available, v.unit)}, {amount(v.excess, v.unit)} over"
                  if not v.unit.startswith("kinds of ") else "the chip has none of this kind")
         out.print(Padding(Text(facts), (0, 0, 0, 2), expand=False))
         if v.fix:
-            out.print(Padding(Text(printable(f"fix: {v.fix}"), style="green"), (0, 0, 0, 2), expand=False))
+            out.print(Padding(Text(one_line(f"fix: {v.fix}"), style="green"), (0, 0, 0, 2), expand=False))
     if found.violations:
         out.print()
     notes(out, "Unchecked limits", (f"{u.code} {u.resource}: {u.reason}" for u in found.unchecked))
@@ -242,7 +256,7 @@ def _limits(out: Console, found: Fit) -> None:
 def inspection(found: dict[str, Any], model: Path) -> None:
     """What `inspect_network` found."""
     out = console()
-    out.print(Text(printable(str(model)), style="bold") + Text(
+    out.print(Text(one_line(str(model)), style="bold") + Text(
         f"   {count(found['neurons'])} neurons, {count(found['parameters'])} parameters, "
         f"input {_shape(found['input_shape'])}, output {_shape(found['output_shape'])}"))
     out.print()
