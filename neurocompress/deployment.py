@@ -19,7 +19,7 @@ from .chip.real import OnChip
 from .compression.recipe import recipe_of
 from .data.given import Stream, spikes_of
 from .data.spikes import SpikeData, drawn, poisson
-from .errors import Problem, Refused, refuse
+from .errors import Problem, Refused, Unfit, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .models import path_of, title_of
 from .network.conventions import Overrides, overrides
@@ -306,4 +306,4 @@ def _refuse_unwritable(profile: Profile, integer: OnChip) -> None:
         problem for name in profile.emits if hasattr(backend(name), "refusals")
         for problem in backend(name).refusals(integer)]
     if problems:
-        raise Refused(problems)
+        raise Unfit(problems)

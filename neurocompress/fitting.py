@@ -12,8 +12,7 @@ from glob import escape
 
 import numpy as np
 
-from .by_layer import split
-from .chip.fit import Fit, check_fit, plan_of
+from .chip.fit import Fit, check_fit, plan_of, refuse_unbuildable
 from .chip.plan import Plan
 from .chip.profile import Profile
 from .chip.rule import Violation
@@ -37,7 +36,7 @@ from .compression.walk import MEMORY, Progress, Statistics
 from .errors import Problem, Unfit
 from .network.graph import Network
 from .oneshot import row_gains, seen
-from .pipeline import Compressed, compress_for, on_chip, statistics_for, weight_format
+from .pipeline import Compressed, compress_for, for_rules, statistics_for
 
 #: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.
 ROUNDS = 12
@@ -62,16 +61,19 @@ class Board:
     policy: FanInPolicy | None = None
 
     def plan(self, network: Network) -> Plan:
-        """Of the network as it is. Raises `Refused` for bits that the chip does not store."""
-        base, by_layer = split(self.bits)
-        for width in dict.fromkeys((base, *by_layer.values())):
-            weight_format(self.profile, width)
-        return plan_of(network, self.profile, self.bits, chips=self.chips, policy=self.policy)
+        """Of the network as it is, with conventions that the chip has. Raises `Unfit` where it has no form there."""
+        found = plan_of(for_rules(network, self.profile), self.profile, self.bits, chips=self.chips, policy=self.policy)
+        refuse_unbuildable(found)
+        return found
 
     def fit(self, made: Compressed) -> Fit:
-        """Of the real weights: their fan-in is pruned already."""
+        """Of the real weights behind the model's own neurons, not those that the chip has instead: their fan-in is
+        pruned already."""
         policy = "refuse" if self.policy == "prune" else self.policy
-        return check_fit(made.network, self.profile, made.bits, chips=self.chips, policy=policy)
+        asked = for_rules(made.original, self.profile)
+        network = made.network.with_nodes({name: asked.nodes[name] for name in asked.populations})
+        return check_fit(replace(network, conventions=asked.conventions), self.profile, made.bits,
+                         chips=self.chips, policy=policy, built=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,7 @@ def compress_to_policy(
     network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, *, progress: Progress | None = None,
 ) -> Compressed:
     """`compress_for`, neurons with too many synapses pruned to the chip's limit where that is the policy."""
-    plan = board.plan(on_chip(network, board.profile)[0])
+    plan = board.plan(network)
     limited = plan.pruned_to_limits() if plan.policy == "prune" else plan
     spikes = seen(spikes, recipe.distilled_pruned if limited.fan_in else recipe.distilled)
     statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
@@ -185,7 +187,7 @@ class _Fitting:
                  smaller: bool = False):
         self.network, self.board, self.recipe, self.progress = network, board, recipe, progress
         self.bits = one_width(board.bits)
-        plan = board.plan(on_chip(network, board.profile)[0])
+        plan = board.plan(network)
         self.plan = plan.pruned_to_limits() if prunes(plan, board.policy) else plan
         if smaller or self.plan.fan_in or not as_it_is(self.plan).fits:  # then it will be pruned, and learn
             spikes = seen(spikes, recipe.distilled_pruned)

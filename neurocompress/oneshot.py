@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import __version__
-from .chip.drive import gains, step_of
+from .chip.drive import gains, row_gain, step_of
 from .compression.checkpoint import Checkpoint, key_of
 from .compression.judge import held_out
 from .compression.layer import CompressedLayer, weights_of
@@ -182,10 +182,9 @@ def row_gains(network: Network) -> dict[str, Array]:
     for name, node in network.nodes.items():
         if isinstance(node, WEIGHTED) and (population := population_of(network, name)) != network.output:
             conventions, target = network.conventions, network.nodes[population]
-            gain = np.broadcast_to(gains(target, step_of(target, conventions), conventions), network.shapes[population])
-            each = gain.reshape(len(node.weight), -1).astype(np.float64)
-            both = (each > 0).any(axis=1) & (each < 0).any(axis=1)  # signs that differ must not cancel
-            found[name] = np.where(both, np.abs(each).mean(axis=1), each.mean(axis=1))
+            gain = gains(target, step_of(target, conventions), conventions)
+            each = row_gain(gain, network.shapes[population])
+            found[name] = np.broadcast_to(each, len(node.weight)).astype(np.float64)
     return found
 
 

@@ -15,19 +15,20 @@ import numpy as np
 from .by_layer import ALL, split
 from .chip.analog import on_circuits
 from .chip.build import build
-from .chip.drive import gains, step_of
+from .chip.drive import step_of
 from .chip.features import Features, features, with_conventions
+from .chip.fit import plan_of, refuse_unbuildable
 from .chip.formats import ChipArithmetic
 from .chip.integer import Arithmetic
 from .chip.profile import Profile
+from .chip.reach import Reach, overlap, reach
 from .chip.real import Analog, OnChip, Unknown
-from .chip.units import Units, WeightFormat, fit_units
-from .compression.layer import CompressedLayer
+from .chip.units import Units, WeightFormat, fit_units, weight_format
+from .compression.layer import CompressedLayer, weights_of
 from .compression.module import compressed_groups
 from .compression.recipe import Recipe, recipe_of
 from .compression.refine import Decay
 from .compression.walk import MEMORY, Progress, Statistics, compress_layers
-from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical
 from .network.connections import Connection, connections
@@ -41,6 +42,8 @@ from .simulation.float import Peak
 PEAK_WITHOUT_DATA = 32.0
 #: Decay factors of real-valued neurons are not rounded: so fine a fraction that it does not matter.
 REAL = 2**40
+#: A grid with a smaller share of its levels in use is worth a sentence.
+COARSE = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,23 +90,6 @@ class Compressed:
         return {ALL: self.fmt.bits} | own if own else self.fmt.bits
 
 
-def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
-    """The chip's weight format at `bits` stored bits (its default when None). Raises `Refused` for other bits."""
-    weights = profile.weights
-    allowed = weights.bits.value or []
-    chosen = weights.default_bits.value if bits is None else bits
-    if chosen not in allowed:
-        raise refuse(f"{profile.name} stores no weights of {chosen} bits", fix=(
-            f"Choose --bits among {', '.join(map(str, allowed))}" if allowed else "Its profile names no weight bits"))
-    low, high = (weights.exponent.value if weights.exponent else None) or (0, 0)
-    scale = weights.scale.value or "per-connection"
-    magnitude = chosen if scale == "per-population" else weights.magnitude_bits.value or chosen
-    beside = weights.mixed_range is not None and weights.mixed_range.value == "beside"
-    return WeightFormat(
-        chosen, (1 << chosen) - 1 if beside else Grid.levels(chosen), magnitude, weights.mixed_sign_bits.value or 0,
-        low, high, scale, "beside" if beside else "mixed")
-
-
 def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
     """What the chip computes with, and a sentence where that is not public."""
     if profile.formats is not None:
@@ -116,7 +102,8 @@ def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
 class ChipGrids:
     """Grids that a chip grants: all connections into a population share a threshold, and so their steps.
 
-    formats: by layer, where they are not `fmt`. units: by population, those granted last.
+    formats: by layer, where they are not `fmt`. units: by population, those granted last. shares: by connection, steps
+    asked for as a share of those granted.
     """
 
     network: Network
@@ -126,6 +113,8 @@ class ChipGrids:
     into: dict[str, list[Connection]]
     peaks: dict[str, Peak]
     units: dict[str, Units] = field(default_factory=dict)
+    reaches: dict[str, Reach] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     free = False
 
@@ -141,16 +130,49 @@ class ChipGrids:
         return self.formats.get(layer, self.fmt)
 
     def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
-        wanted = {n: np.asarray(end.reshape(-1) if self.per_row else end.max()) / self.of(n).m_max
-                  for n, end in ends.items()}
-        gain = float(np.mean(_gain(self.network, population))) or 1.0  # of neurons that hear nothing any will do
-        fixed = {c.name: gain for c in self.into[population] if not c.trained}
-        asked = wanted | {name: np.asarray(value / self.fmt.m_max) for name, value in fixed.items()}
+        m_max = {c.name: self._m_max(c) for c in self.into[population]}
+        wanted = {n: np.asarray(e.reshape(-1) if self.per_row else e.max()) / m_max[n] for n, e in ends.items()}
+        found = self.reach(population)
+        fixed = {c.name: found.weights[c.name] for c in self.into[population] if not c.trained}
+        asked = wanted | {name: np.asarray((value or 1.0) / self.fmt.m_max) for name, value in fixed.items()}
+        most = found.most(self.arithmetic, _peak(self.network, population, self.peaks)) if isinstance(
+            self.arithmetic, Arithmetic) else 1.0
         self.units[population] = fit_units(
-            asked, dict(sizes) | dict.fromkeys(fixed, 1), self.fmt, self.arithmetic,
-            _peak(self.network, population, self.peaks), population, {n: self.of(n).lsb for n in ends})
+            asked, dict(sizes) | dict.fromkeys(fixed, 1), self.fmt, self.arithmetic, most, bool(fixed),
+            {n: self.of(n).lsb for n in ends})
         steps = self.units[population].steps
-        return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), self.of(n).m_max) for n in ends}
+        self.shares[population] = {n: float(np.max(asked[n] / steps[n])) for n in asked}
+        return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), m_max[n]) for n in ends}
+
+    def reach(self, population: str) -> Reach:
+        """What a population asks of its thresholds; found once."""
+        if population not in self.reaches:
+            network = self.network
+            self.reaches[population] = reach(network.nodes[population], self.into[population],
+                                             network.shapes[population], network.conventions)
+        return self.reaches[population]
+
+    def _m_max(self, c: Connection) -> int:
+        """The largest integer of a connection's own weights: where windows of a pool overlap a synapse stores the sum
+        of several, each of which may be half a step off."""
+        most = self.of(c.name).m_max
+        times = overlap(c, weights_of(self.network, c.name).weight) if c.trained and c.repeats > 1 else 1.0
+        return most if times == 1 else max(1, int((most - (np.ceil(times) + 1) / 2) / times))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on grids that are much coarser than asked for, or end below the largest weight."""
+        said = []
+        for population, shares in self.shares.items():
+            for name, share in shares.items():
+                most = self.of(name).m_max
+                if share < COARSE:
+                    said.append(f"'{name}': its weights are small beside the thresholds of '{population}', and take "
+                                f"{max(0, int(share * most))} of {most} steps on either side of 0")
+                if share > 1 + 1 / most:
+                    said.append(f"'{name}': its weights reach {share:.3g} times as far as the chip's largest beside "
+                                f"the thresholds of '{population}', and end there")
+        return tuple(said)
 
 
 def statistics_for(
@@ -161,6 +183,11 @@ def statistics_for(
     there = on_chip(network, profile)[0]
     return Statistics(there, spikes, compressed_groups(there), recipe.how.membrane, MEMORY, device,
                       progress or (lambda stage, done, total: None))
+
+
+def for_rules(network: Network, profile: Profile) -> Network:
+    """The network with conventions that the chip has and its own neurons: what `check` holds against the rules."""
+    return with_conventions(network, features(profile), profile.title)[0]
 
 
 def on_chip(network: Network, profile: Profile) -> tuple[Network, tuple[str, ...]]:
@@ -188,6 +215,7 @@ def compress_for(
     original = canonical(network)
     arithmetic, unknown = arithmetic_of(profile)
     if statistics is None:
+        refuse_unbuildable(plan_of(for_rules(network, profile), profile, {ALL: fmt.bits} | by_layer))
         statistics = statistics_for(network, profile, spikes, recipe, device=device, progress=progress)
     network, said = statistics.network, on_chip(network, profile)[1]
     found = connections(network)
@@ -204,7 +232,7 @@ def compress_for(
         if population not in grids.units and into[population]:
             grids.grids(population, {}, {})
     return Compressed(original, walked.network, walked.layers, grids.units, fmt, features(profile), profile,
-                      arithmetic, recipe, unknown + said + walked.notes)
+                      arithmetic, recipe, unknown + said + walked.notes + grids.notes)
 
 
 def learned(made: Compressed, spikes: np.ndarray, progress: Progress | None = None) -> Compressed:
@@ -236,11 +264,6 @@ def expressible(
         return network, said
     network, more = on_circuits(network, arithmetic)
     return network, (*said, *more)
-
-
-def _gain(network: Network, population: str) -> Array:
-    node = network.nodes[population]
-    return gains(node, step_of(node, network.conventions), network.conventions)
 
 
 def _peak(network: Network, population: str, peaks: Mapping[str, Peak]) -> float:

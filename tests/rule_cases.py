@@ -90,8 +90,8 @@ def dense(**rule: Any) -> Network:
 
 
 def late() -> Network:
-    """The second layer waits one step for the Delay node between them."""
-    return network({"in": Input((4,)), "fc1": Linear(mixed(6, 4)), "a": neurons((6,)), "wait": Delay(np.full(6, 1.0)),
+    """The second layer waits two steps for the Delay node between them; one of them every connection takes."""
+    return network({"in": Input((4,)), "fc1": Linear(mixed(6, 4)), "a": neurons((6,)), "wait": Delay(np.full(6, 2.0)),
                     "fc2": Linear(mixed(3, 6)), "b": neurons((3,)), "out": Output()})
 
 

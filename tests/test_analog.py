@@ -160,7 +160,7 @@ def test_delays_are_refused_and_a_model_without_seconds_is_too():
     net = network(rng)
     waiting = Network(net.nodes | {"wait": Delay(np.full(20, 2e-3))},
                       tuple(pairwise(["input", "fc", "a", "wait", "fc2", "b", "output"])), net.conventions)
-    with pytest.raises(Refused, match=r"must wait 2 steps, the chip can wait 0"):
+    with pytest.raises(Refused, match=r"NC104 fc2: delay: 2 steps needed, 0 available"):
         deployed(waiting)
     with pytest.raises(Refused, match="seconds per step"):
         deployed(network(rng, Conventions(decay="exponential")))

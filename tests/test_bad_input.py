@@ -229,7 +229,7 @@ def test_counts_are_refused_where_the_chip_or_the_bundle_takes_single_spikes(
 
 
 @pytest.mark.parametrize(("options", "sentence"), [
-    (["--bits", 99], "loihi2 stores no weights of 99 bits"), (["--bits", 0], "no weights of 0 bits"),
+    (["--bits", 99], "bits is 99. Give a whole number"), (["--bits", 0], "bits is 0. Give a whole number"),
     (["--bits", "8.5"], "'8.5' is not a valid integer"),
     (["--sparsity", 1.5], "sparsity 1.5"), (["--sparsity", -1], "sparsity -1.0"),
     (["--sparsity", "nan"], "sparsity nan"),
@@ -239,7 +239,6 @@ def test_counts_are_refused_where_the_chip_or_the_bundle_takes_single_spikes(
     (["--seed", -1], "seed is -1"), (["--foo"], "No such option"),
     (["--target", "loihi9"], "unknown target 'loihi9'. Did you mean 'loihi2'?"),
     (["--target", "none.yaml"], "No such file"),
-    (["--target", "loihi1", "--bits", 7], "loihi1 stores no weights of 7 bits"),
     (["--out", EXAMPLE], "it exists and is no bundle"), (["--out", DIGITS], "it exists and is no bundle"),
     (["--out", DIGITS / "x" / "y"], "can not be written"),
 ])

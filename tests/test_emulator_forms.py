@@ -201,5 +201,5 @@ def test_a_potential_can_not_be_sent_on():
     nodes = {"input": Input((6,)), "fc1": Linear(whole(rng, 4, 6)), "calm": calm, "fc2": Linear(whole(rng, 3, 4)),
              "b": integrate(rng, 3), "output": Output((3,))}
     network = Network(nodes, tuple(pairwise(["input", "fc1", "calm", "fc2", "b", "output"])), Conventions(dt=1.0))
-    with pytest.raises(Refused, match="'calm' never spikes"):
+    with pytest.raises(Refused, match="NC108 calm: LI neurons that drive 'b'"):
         deployed(network)

@@ -13,10 +13,11 @@ import pytest
 from rule_cases import CROSSBAR, LAYERED, ROOMY, codes, dense, forked, held, images, late, mixed, network, neurons
 
 from neurocompress.chip.fit import check_fit
-from neurocompress.chip.formats import AnalogFormats
+from neurocompress.chip.formats import AnalogFormats, IntegerFormats
 from neurocompress.chip.profile import load_profile
 from neurocompress.chip.rules import RULES, explain
 from neurocompress.chip.rules_of_crossbars import axons_per_source
+from neurocompress.chip.schema import Weights
 from neurocompress.errors import Refused
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
@@ -210,12 +211,13 @@ def test_weights_behind_the_last_neurons_are_unchecked() -> None:
 def test_every_rule_has_a_case_a_text_and_a_field_of_the_profile() -> None:
     elsewhere = {"NC401", "NC402", "NC403", "NC404", "NC405", "NC410", "NC411"}  # test_rules_layer_cores.py
     told = elsewhere | {"NC101", "NC102", "NC103", "NC105", "NC106", "NC302", "NC303"}
-    told |= {"NC107"}  # test_analog.py
+    told |= {"NC107", "NC108", "NC109", "NC110", "NC111"}  # test_analog.py, test_rules_numbers.py
     assert set(RULES) == told | set(NEEDS)
     for row in explain():
         assert len(row["text"]) > 30
         section, name = row["field"].split(".")
-        assert name in (AnalogFormats.model_fields if section == "arithmetic" else LAYERED[section] | CROSSBAR[section])
+        fields = AnalogFormats.model_fields | IntegerFormats.model_fields | Weights.model_fields
+        assert name in (fields if section in ("arithmetic", "weights") else LAYERED[section] | CROSSBAR[section])
 
 
 def test_a_rule_is_explained_by_its_code() -> None:

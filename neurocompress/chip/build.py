@@ -14,10 +14,12 @@ from ..network.graph import Network
 from ..network.nodes import WEIGHTED, Neuron
 from .build_integer import integer_population
 from .build_real import real_population
-from .drive import gains, step_of
+from .delays import lag, latencies, waits
+from .drive import gains, row_gain, step_of
 from .features import Features
 from .formats import ChipArithmetic
 from .integer import Arithmetic, IntegerNetwork, Population, Synapses
+from .reach import by_row
 from .real import Analog, OnChip, RealNetwork, RealPopulation
 from .units import Units, WeightFormat
 
@@ -44,7 +46,7 @@ def build(
     })
     exact = {(c.name, c.source, c.target): c for c in connections(network)}
     found = connections(rounded)
-    latency = latencies(network, found)
+    latency, late, on_circuits = latencies(network, found), waits(network, found, False), waits(network, found, True)
     graded = {
         name: isinstance(node, Neuron) and (
             node.v_threshold is None or network.conventions.spikes_per_step == "many")
@@ -58,19 +60,20 @@ def build(
                 f"connection '{c.name}'", "Give it a threshold, or let it be the output"))
         unit = units[c.target]
         source_latency = latency.get(c.source, 0)
-        extra = latency[c.target] + _lag(network, c) - source_latency - 1
+        extra = late[id(c)]
         if np.any(np.asarray(extra) < 0):
             notes.append(
                 f"the loop through '{c.name}' takes {1 + source_latency - latency[c.target]} steps on the chip, "
-                f"{int(np.max(_lag(network, c)))} in the model: every connection takes one step")
+                f"{int(np.max(lag(network, c)))} in the model: every connection takes one step")
             extra = np.maximum(extra, 0) if isinstance(extra, np.ndarray) else 0
-        wait = c.delay - c.feedback if isinstance(arithmetic, Analog) else extra  # circuits do not wait for each other
+        wait = on_circuits[id(c)] if isinstance(arithmetic, Analog) else extra
         if features.delay_max is not None and np.max(wait) > features.delay_max:
             problems.append(Problem(
                 f"it must wait {int(np.max(wait))} steps, the chip can wait {features.delay_max}",
                 f"connection '{c.name}'", "Shorten the delay, or the longest branch beside it"))
         own = (formats or {}).get(c.name, fmt)
-        weight = c.weight if c.trained else _fixed(c, unit, network, fmt)
+        weight = c.weight if c.trained else _fixed(c, unit, network)
+        weight = _held(c, weight, own, notes)
         message = input_bits if c.source == network.input else features.graded_bits if graded[c.source] else 0
         synapses.append(Synapses(
             c.name, c.source, c.target, _stored(weight, own), c.kernel, unit.exponents[c.name], own.bits, own.sign,
@@ -80,8 +83,7 @@ def build(
     for name in network.populations:
         into = [exact[(c.name, c.source, c.target)] for c in found if c.target == name]
         if into and isinstance(arithmetic, Arithmetic):
-            integer.append(integer_population(
-                network, name, into, units[name], arithmetic, latency[name], notes, problems))
+            integer.append(integer_population(network, name, into, units[name], arithmetic, latency[name], notes))
         elif into:
             real.append(real_population(network, name, into, units[name], latency[name], notes))
     (last,) = network.inputs_of(network.output) if len(network.inputs_of(network.output)) == 1 else (None,)
@@ -98,24 +100,6 @@ def build(
     return RealNetwork(network.input, shape, last, tuple(real), tuple(synapses), arithmetic, tuple(notes), input_bits)
 
 
-def _lag(network: Network, c: Connection) -> int | np.ndarray:
-    """Steps that a connection takes in the model, conventions counted."""
-    late = network.conventions.output_delay if isinstance(network.nodes[c.source], Neuron) else 0
-    if c.feedback:  # takes one step in any case
-        return c.delay + max(0, late - 1)
-    return c.delay + network.conventions.synaptic_delay + late
-
-
-def latencies(network: Network, found: tuple[Connection, ...]) -> dict[str, int]:
-    """By how many steps each population runs behind the input, so that all its branches arrive together."""
-    behind = {network.input: 0}
-    for name in network.populations:
-        into = [c for c in found if c.target == name and not c.feedback]
-        behind[name] = max(
-            [1, *(behind.get(c.source, 0) + 1 - int(np.min(_lag(network, c))) for c in into)])
-    return behind
-
-
 def _stored(weight: Weight, fmt: WeightFormat) -> Weight:
     if isinstance(weight, np.ndarray):
         return np.rint(weight).astype(np.int64) * fmt.lsb
@@ -123,12 +107,27 @@ def _stored(weight: Weight, fmt: WeightFormat) -> Weight:
     return sparse.csr_array((np.rint(whole.data).astype(np.int64) * fmt.lsb, whole.indices, whole.indptr), whole.shape)
 
 
-def _fixed(c: Connection, unit: Units, network: Network, fmt: WeightFormat) -> Weight:
+def _fixed(c: Connection, unit: Units, network: Network) -> Weight:
     """Weights of a connection without trained ones (pooling, an edge), as grid integers."""
-    node = network.nodes[c.target]
-    gain = float(np.mean(gains(node, step_of(node, network.conventions), network.conventions)))
-    scale = gain / float(np.mean(unit.steps[c.name]))
+    node, shape = network.nodes[c.target], network.shapes[c.target]
+    rows = row_gain(gains(node, step_of(node, network.conventions), network.conventions), shape)
+    scale = by_row(c, rows / unit.steps[c.name], shape)
     if isinstance(c.weight, np.ndarray):
-        return np.rint(c.weight * scale)
+        return np.rint(c.weight * scale.reshape(-1, *(1,) * (c.weight.ndim - 1)))
     whole = sparse.csr_array(c.weight)
-    return sparse.csr_array((np.rint(whole.data * scale), whole.indices, whole.indptr), whole.shape)
+    scaled = np.rint(whole.data * np.repeat(scale, np.diff(whole.indptr)))
+    return sparse.csr_array((scaled, whole.indices, whole.indptr), whole.shape)
+
+
+def _held(c: Connection, weight: Weight, fmt: WeightFormat, notes: list[str]) -> Weight:
+    """Grid integers within the grid; those beyond are set to its end, and said."""
+    values = weight if isinstance(weight, np.ndarray) else weight.data
+    beyond = int(np.count_nonzero(np.abs(values) > fmt.m_max))
+    if not beyond:
+        return weight
+    notes.append(f"'{c.name}': {beyond:,} of {values.size:,} stored weights lie beyond the chip's largest, "
+                 f"{fmt.m_max}, and end there (the largest is {float(np.max(np.abs(values))):.4g})")
+    if isinstance(weight, np.ndarray):
+        return np.clip(weight, -fmt.m_max, fmt.m_max)
+    whole = sparse.csr_array(weight)
+    return sparse.csr_array((np.clip(whole.data, -fmt.m_max, fmt.m_max), whole.indices, whole.indptr), whole.shape)

@@ -12,7 +12,7 @@ from ..network.discrete import Step, threshold_of
 from ..network.graph import Network
 from ..network.nodes import Array
 from ..network.resets import resets_late
-from .drive import constant_input, gains, in_rows, per_neuron, row_gain, step_of
+from .drive import constant_input, gains, height, per_neuron, step_of, thresholds_by_row
 from .real import RealPopulation
 from .units import Units
 
@@ -24,13 +24,13 @@ def real_population(
     node, conventions = network.nodes[name], network.conventions
     shape, step = network.shapes[name], step_of(node, conventions)
     gain = np.broadcast_to(gains(node, step, conventions), shape)
-    rows = per_neuron(row_gain(gain, into, shape), shape)
-    scale = per_neuron(unit.vth, shape) * in_rows(rows, gain, name)  # stored weights in one threshold
+    scale = per_neuron(unit.vth, shape) * thresholds_by_row(gain, shape)  # stored weights in one threshold
     constant, late = constant_input(into, shape), constant_input([c for c in into if c.feedback], shape)
     one: Array = np.ones(())
     zero: Array = np.zeros(())
     if step is None:  # a threshold without memory keeps nothing of its potential
-        return RealPopulation(name, shape, Step(None, None, zero, one, constant * gain * scale, scale, zero),
+        bias = constant * gain + height(node)[1] / height(node)[0]
+        return RealPopulation(name, shape, Step(None, None, zero, one, bias * scale, scale, zero),
                               Conventions(), zero, 1 / scale, latency)
     bias, v_init = constant * gain, zero
     if step.alpha is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..by_layer import of_layers, split
-from ..errors import Problem, Refused
+from ..errors import Problem, Refused, Unfit
 from ..network import connections as synapses
 from ..network.connections import Connection
 from ..network.graph import Network
@@ -159,7 +159,7 @@ def check_fit(
     network: Network, profile: Profile, bits: int | Mapping[str, int] | None = None,
     sparsity: float | Mapping[str, float] | None = None, connections: tuple[Connection, ...] | None = None,
     chips: int | None = None, fan_in: Mapping[str, int] | None = None, policy: FanInPolicy | None = None,
-    rates: Mapping[str, Floats] | None = None,
+    rates: Mapping[str, Floats] | None = None, built: bool = False,
 ) -> Fit:
     """Place a network on a chip and hold it against every rule of the chip's profile.
 
@@ -170,9 +170,18 @@ def check_fit(
     fan_in: most synapses of a neuron that pruning leaves, by connection name. policy: instead of the profile's, what
         becomes of neurons with too many synapses (see `wiring`); with "prune" they are counted as pruned to the limit.
     rates: spikes per step of each neuron, (neurons,) by population, for the count of spikes between cores.
+    built: the network has its form on the chip already, so the rules about that are not asked again.
     Raises `Refused` for values out of range. A network that does not fit is no error: see `Fit.violations`.
     """
-    return fit_of(plan_of(network, profile, bits, sparsity, connections, chips, fan_in, policy), rates)
+    plan = plan_of(network, profile, bits, sparsity, connections, chips, fan_in, policy)
+    return fit_of(replace(plan, built=built), rates)
+
+
+def refuse_unbuildable(plan: Plan) -> None:
+    """Raises `Unfit` with everything that the rules say where a network has no form on the chip."""
+    if plan.stopping:
+        raise Unfit(Problem(f"{v.resource}: {v.needed:,g} {v.unit} needed, {v.available:,g} available",
+                            f"{v.code} {v.layer}", v.fix) for v in fit_of(plan).violations)
 
 
 def plan_of(

@@ -5,13 +5,12 @@ The same network always gives the same placement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
-from ..network.connections import Connection
 from .cut import Cutter, Incoming, Limits
 from .fan import Cut, Format, Ints
 from .memory import FORMULAS
@@ -72,23 +71,6 @@ class Placement:
     @property
     def cores(self) -> int:
         return max((int(layer.at.max()) + 1 for layer in self.layers), default=0)
-
-
-def extra_delays(populations: Iterable[str], connections: tuple[Connection, ...], source: str) -> dict[int, int]:
-    """Steps beyond the one that every connection takes, by id of the connection (the most, where sources differ).
-
-    populations: names in order of computation. source: the network's input, at step 0. A population runs one step
-    behind the last of its sources; a shorter branch waits for the longer one, and feedback takes the steps that
-    its delay leaves over.
-    """
-    behind = {source: 0}
-    for name in populations:
-        behind[name] = max((behind.get(c.source, 0) + 1 for c in connections if c.target == name and not c.feedback),
-                           default=0)
-    return {
-        id(c): max(0, int(np.max(c.delay)) - 1 + behind.get(c.target, 0) - behind.get(c.source, 0))
-        for c in connections
-    }
 
 
 def place(

@@ -12,11 +12,13 @@ import numpy as np
 from ..network.connections import Connection
 from ..network.graph import Network
 from .cut import Limits, fan
+from .delays import extra_delays
 from .expected import Pruner, limited
 from .fan import Cut, Fan, Ints
-from .mapping import Layer, Placement, extra_delays, place
+from .mapping import Layer, Placement, place
 from .memory import stored_bits
-from .rules import Case, Finding, findings
+from .reach import Reach
+from .rules import Case, Finding, Violation, findings
 from .schema import FanInPolicy, Profile
 from .wiring import Wiring, most_synapses, wired
 
@@ -29,7 +31,7 @@ class Plan:
     """bits, sparsity, fan_in: by connection name; a connection that `sparsity` does not name keeps its weights, one
     that `fan_in` does not name its inputs. policy: what becomes of neurons with too many synapses.
 
-    fixed: cuts that are not searched again, by population.
+    fixed: cuts that are not searched again, by population. built: whether the network has its form on the chip already.
     """
 
     network: Network
@@ -41,9 +43,11 @@ class Plan:
     policy: FanInPolicy = "refuse"
     fan_in: Mapping[str, int] = field(default_factory=dict)
     fixed: Mapping[str, Cut] = field(default_factory=dict)
+    built: bool = False
     _counted: Counted = field(default_factory=dict)  # shared by the plans made from this one
     _pruners: dict[tuple[int, int | None], Pruner] = field(default_factory=dict)
     _wired: dict[tuple[Any, ...], Wiring] = field(default_factory=dict)
+    _reaches: dict[str, Reach] = field(default_factory=dict)
 
     @cached_property
     def fans(self) -> tuple[Fan, ...]:
@@ -66,7 +70,8 @@ class Plan:
         key = (self.policy, *map(id, self.fans))
         if key not in self._wired:
             kept = tuple(f.connection for f in self.fans)
-            delays = extra_delays(self.network.populations, kept, self.network.input)
+            formats = self.profile.formats
+            delays = extra_delays(self.network, kept, formats is not None and formats.form == "analog")
             self._wired[key] = wired(self.network, self.fans, delays, self.profile, self.policy)
         return self._wired[key]
 
@@ -85,10 +90,20 @@ class Plan:
         return place(self.wiring, self.profile, bits=self.stored, chips=self.chips, fixed=self.fixed,
                      per_neuron=self._each)
 
+    def _case(self, placement: Placement) -> Case:
+        kept = tuple(f.connection for f in self.fans)
+        return Case(self.network, self.profile, kept, placement, self.bits, self.wiring.delays, self.connections,
+                    self._reaches)
+
     @cached_property
     def findings(self) -> list[Finding]:
-        kept = tuple(f.connection for f in self.fans)
-        return findings(Case(self.network, self.profile, kept, self.placement, self.bits, self.wiring.delays))
+        return findings(self._case(self.placement), built=self.built)
+
+    @cached_property
+    def stopping(self) -> tuple[Violation, ...]:
+        """Violations with which the network has no form on the chip; nothing is placed for them."""
+        found = findings(self._case(Placement((), self.chips)), stopping=True)
+        return tuple(f for f in found if isinstance(f, Violation))
 
     @cached_property
     def fewest_cores(self) -> int:

@@ -13,6 +13,7 @@ from ..network.connections import Connection
 from ..network.graph import Network
 from .entry import Entry
 from .mapping import Placement
+from .reach import Reach
 from .schema import Profile
 
 
@@ -55,7 +56,9 @@ class Unchecked:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What the rules look at. bits: asked-for bits per weight by connection name. delays: extra steps by id."""
+    """What the rules look at. connections: as pruned, of which the signs alone may be left; given: as the network has
+    them. bits: asked-for bits per weight by connection name. delays: extra steps by id. reaches: by population, what
+    was found of `given` already."""
 
     network: Network
     profile: Profile
@@ -63,6 +66,8 @@ class Case:
     placement: Placement
     bits: Mapping[str, int]
     delays: Mapping[int, int]
+    given: tuple[Connection, ...] = ()
+    reaches: dict[str, Reach] = field(default_factory=dict)
 
 
 Finding = Violation | Unchecked
@@ -71,12 +76,14 @@ Check = Callable[[Case], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class Rule:
-    """code, profile field, what can make it pass ("bits", "sparsity", "fan_in", "chips"), function and text."""
+    """code, profile field, what can make it pass ("bits", "sparsity", "fan_in", "chips"), function and text. stops: a
+    network that breaks it has no form on the chip, so `deploy` has nothing to write."""
 
     code: str
     field: str
     relief: tuple[str, ...]
     check: Check
+    stops: bool = False
 
     @property
     def text(self) -> str:
@@ -86,11 +93,11 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(code: str, profile_field: str, *relief: str) -> Callable[[Check], Check]:
+def rule(code: str, profile_field: str, *relief: str, stops: bool = False) -> Callable[[Check], Check]:
     """Register a rule under its code."""
 
     def register(check: Check) -> Check:
-        RULES[code] = Rule(code, profile_field, relief, check)
+        RULES[code] = Rule(code, profile_field, relief, check, stops)
         return check
 
     return register

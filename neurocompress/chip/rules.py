@@ -17,6 +17,7 @@ from . import (  # noqa: F401 (they register themselves)
     rules_of_circuits,
     rules_of_crossbars,
     rules_of_layer_cores,
+    rules_of_numbers,
 )
 from .entry import Entry
 from .memory import stored_bits
@@ -38,9 +39,11 @@ def explain(code: str | None = None) -> list[dict[str, Any]]:
             for r in (RULES[c] for c in sorted(RULES)) if code is None or r.code == code.upper()]
 
 
-def findings(case: Case) -> list[Finding]:
-    """What every rule finds, in the order of their codes."""
-    return [found for code in sorted(RULES) for found in RULES[code].check(case)]
+def findings(case: Case, *, stopping: bool = False, built: bool = False) -> list[Finding]:
+    """What every rule finds, in the order of their codes. stopping: only the rules without which a network has no form
+    on the chip; built: all but these, for a network that has one."""
+    asked = [r for code, r in sorted(RULES.items()) if (r.stops or not stopping) and not (r.stops and built)]
+    return [found for r in asked for found in r.check(case)]
 
 
 def _per_core(case: Case, code: str, entry: Entry[int] | None, resource: str, attribute: str, unit: str,
@@ -94,7 +97,7 @@ def spikes_per_step(case: Case) -> Iterator[Finding]:
                         "costs in accuracy")
 
 
-@rule("NC104", "neurons.delay_max")
+@rule("NC104", "neurons.delay_max", stops=True)
 def delays(case: Case) -> Iterator[Finding]:
     """No connection waits for more steps than the chip can delay a spike."""
     limit, unknown = limit_of("NC104", case.profile.neurons.delay_max, "delay")
@@ -105,7 +108,7 @@ def delays(case: Case) -> Iterator[Finding]:
                             "Shorten the Delay node, or the branch beside it that is longer by this many layers")
 
 
-@rule("NC105", "weights.bits")
+@rule("NC105", "weights.bits", stops=True)
 def weight_bits(case: Case) -> Iterator[Finding]:
     """Weights are stored in a width that the chip has."""
     allowed = case.profile.weights.bits.value

@@ -255,7 +255,7 @@ def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool) -> Fou
     plan = plan.pruned_to_limits() if fan_in_pruned else plan
     widths = widths_of(plan, bits)
     found = as_it_is(plan)
-    return found if found.fits else mildest(plan, Losses.of_weights(plan.connections, widths), widths)
+    return found if found.fits or plan.stopping else mildest(plan, Losses.of_weights(plan.connections, widths), widths)
 
 
 def prunes(plan: Plan, said: FanInPolicy | None) -> bool:

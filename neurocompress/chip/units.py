@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import Problem, Refused
+from ..errors import refuse
+from ..grid import Grid
 from ..network.nodes import Array
 from .formats import ChipArithmetic
 from .integer import Arithmetic
-
-#: Room above the largest potential seen in calibration before the chip's registers end.
-HEADROOM = 2.0
+from .schema import Profile
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,23 @@ class WeightFormat:
         return int(2 ** (self.magnitude_bits - self.bits + self.mixed_sign_bits))
 
 
+def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
+    """The chip's weight format at `bits` stored bits (its default when None). Raises `Refused` for other bits."""
+    weights = profile.weights
+    allowed = weights.bits.value or []
+    chosen = weights.default_bits.value if bits is None else bits
+    if chosen not in allowed:
+        raise refuse(f"{profile.name} stores no weights of {chosen} bits", fix=(
+            f"Choose --bits among {', '.join(map(str, allowed))}" if allowed else "Its profile names no weight bits"))
+    low, high = (weights.exponent.value if weights.exponent else None) or (0, 0)
+    scale = weights.scale.value or "per-connection"
+    magnitude = chosen if scale == "per-population" else weights.magnitude_bits.value or chosen
+    beside = weights.mixed_range is not None and weights.mixed_range.value == "beside"
+    return WeightFormat(
+        chosen, (1 << chosen) - 1 if beside else Grid.levels(chosen), magnitude, weights.mixed_sign_bits.value or 0,
+        low, high, scale, "beside" if beside else "mixed")
+
+
 @dataclass(frozen=True, eq=False)
 class Units:
     """vth: threshold mantissa, int64 (float64 where states are real), () or (rows,). exponents and steps by connection;
@@ -61,15 +77,17 @@ class Units:
 
 
 def fit_units(
-    wanted: dict[str, Array], sizes: dict[str, int], fmt: WeightFormat, arithmetic: ChipArithmetic,
-    peak: float, population: str, lsbs: Mapping[str, int] | None = None,
+    wanted: dict[str, Array], sizes: dict[str, int], fmt: WeightFormat, arithmetic: ChipArithmetic, most: float,
+    fixed: bool = False, lsbs: Mapping[str, int] | None = None,
 ) -> Units:
     """Threshold mantissa and exponents whose steps are at least (nearly) the wanted ones, with fine thresholds.
 
     wanted: step by connection in threshold units, () or (rows,). sizes: weights by connection, to weigh losses.
-    peak: largest |u| or |v| in thresholds that must fit the registers. lsbs: distance of two stored weights, of
-    connections whose width is another than that of `fmt`.
-    Raises `Refused` when no exponent brings the threshold into range.
+    most: the largest threshold mantissa (see `Reach.most`). fixed: whether some of the weights are those of pools and
+    edges, which no compression brings onto a finer grid. lsbs: distance of two stored weights, of connections whose
+    width is another than that of `fmt`. Where `most`, or the range of exponents, leaves no such steps they are as near
+    as there are: coarser ones for weights far below the threshold, and finer ones, whose grid ends below the largest
+    weight, for weights far above it.
     """
     lsb = dict.fromkeys(wanted, fmt.lsb) | dict(lsbs or {})
     if fmt.scale == "per-population":
@@ -77,10 +95,7 @@ def fit_units(
     if not isinstance(arithmetic, Arithmetic):  # one threshold for all of them, so steps apart by their lsb alone
         vth = functools.reduce(np.minimum, (lsb[name] / step for name, step in wanted.items()))
         return Units(vth, dict.fromkeys(wanted, 0), {name: np.asarray(lsb[name] / vth) for name in wanted})
-    limit = min(
-        2**arithmetic.threshold_bits - 1,
-        arithmetic.state_max / (2**arithmetic.activation_shift * max(peak, 1.0) * HEADROOM),
-    )
+    limit = max(1.0, most)
     if fmt.scale == "per-population":  # where registers are narrow, weights take fewer levels
         wanted = {name: np.maximum(step, fmt.lsb / limit) for name, step in wanted.items()}
 
@@ -100,21 +115,18 @@ def fit_units(
     lowest = max(min(exponents.values()), max(exponents.values()) - (fmt.exponent_max - fmt.exponent_min))
     unit = wanted[base] / lsb[base] * 2.0**lowest
     exponents = {name: max(0, e - lowest) for name, e in exponents.items()}  # too far apart: coarser
-
-    shifts = [
-        s for s in range(fmt.exponent_min, fmt.exponent_max + 1)
-        if max(exponents.values()) + s <= fmt.exponent_max and np.max(2.0**s / unit) <= limit
-        and np.min(2.0**s / unit) >= 0.75
-    ]
-    if not shifts:
-        raise Refused(Problem(
-            f"its weights are between {float(np.min(unit)) * fmt.lsb:.3g} and "
-            f"{float(np.max(unit)) * fmt.lsb * 127:.3g} thresholds, "
-            f"and no exponent {fmt.exponent_min}..{fmt.exponent_max} brings its threshold into "
-            f"1..{int(limit)}", f"neurons '{population}'",
-            "Rescale the weights into it together with its threshold"))
-    shift = max(shifts)
+    highest = fmt.exponent_max - max(exponents.values())
+    below = [s for s in range(fmt.exponent_min, highest + 1) if np.max(2.0**s / unit) <= limit]
+    shift = max(below, default=fmt.exponent_min)
     exponents = {name: e + shift for name, e in exponents.items()}
-    vth = np.maximum(1, np.rint(2.0**shift / unit)).astype(np.int64)
+    wished = 2.0**shift / unit
+    whole = _not_finer(wished, fmt.m_max) if fixed else np.rint(wished)
+    vth = np.clip(whole, 1, max(1, int(np.rint(limit)))).astype(np.int64)
     steps: dict[str, Array] = {name: np.asarray(lsb[name] * 2.0**e / vth) for name, e in exponents.items()}
     return Units(vth, exponents, steps)
+
+
+def _not_finer(vth: Array, m_max: int) -> Array:
+    """Rounded; down where rounding up made steps so fine that the largest weight would lose more than half a step."""
+    nearest = np.rint(vth)
+    return np.where((nearest - vth) * m_max > 0.5 * vth, np.floor(vth), nearest)

@@ -57,7 +57,8 @@ def canonical(network: Network) -> Network:
                 if (name, target) in biased:  # several branches are summed into this layer: one bias
                     node = replace(node, bias=None)
                 biased.add((name, target))
-            chain.append((f"{name}@{source}>{target}" if shared else name, node))
+            own = f"@{source}>{target}"  # which a network that is canonical already has
+            chain.append((f"{name}{own}" if shared and not name.endswith(own) else name, node))
         try:
             folded = fold(chain, network.shapes[source], network.shapes[target])
             grown += sum(node.weight.size for _, node in folded if isinstance(node, (Linear, Conv))

@@ -1,0 +1,137 @@
+"""Rules without which a network has no form on a chip: at the limit it is deployed, one above `check` and `deploy`
+refuse it with the same rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rule_cases import codes, network
+
+from neurocompress.chip.fit import check_fit
+from neurocompress.chip.profile import load_profile
+from neurocompress.compression.recipe import Recipe
+from neurocompress.errors import Refused, Unfit
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Conv, Input, Linear, Neuron, Node, Output, Pool
+from neurocompress.pipeline import Compressed, compress_for
+from neurocompress.verbs import check
+
+LOIHI1, TIANJIC = load_profile("loihi1"), load_profile("tianjic")
+
+
+def small(weight: float = 1.0, bias: float = 0.0, r: np.ndarray | float = 1.0, reset: float = 0.0,
+          kind: str = "IF") -> Network:
+    """4 -> 3 -> 2; the first neurons have these numbers, and thresholds one above their reset."""
+    ones = np.ones(3)
+    first = Neuron((3,), r * ones, None if kind == "I" else reset + ones, None if kind == "I" else reset * ones)
+    nodes: dict[str, Node] = {
+        "in": Input((4,)), "fc": Linear(np.full((3, 4), weight), np.full(3, bias)), "a": first,
+        "fc2": Linear(np.ones((2, 3))), "b": Neuron((2,), np.ones(2), np.ones(2), np.zeros(2)), "out": Output()}
+    return network(nodes)
+
+
+def image(r: np.ndarray, weight: float = 1.0) -> Network:
+    """A convolution in front of 1 x 2 x 2 neurons with these gains."""
+    ones = np.ones((1, 2, 2))
+    nodes: dict[str, Node] = {
+        "in": Input((1, 3, 3)), "conv": Conv(np.full((1, 1, 2, 2), weight), None, (1, 1), ((0, 0),) * 2, (1, 1)),
+        "a": Neuron((1, 2, 2), r.reshape(1, 2, 2), ones, 0 * ones), "out": Output()}
+    return network(nodes)
+
+
+#: Loihi: 24 bit states, thresholds of 17 bits x 64, biases of 12 bits x 2^7, weights up to 127 x 2 x 2^7.
+CASES: dict[str, tuple[Callable[[float], Network], float]] = {
+    "NC109": (lambda x: small(weight=x), 127 * 2 * 2**7),
+    "NC110": (lambda x: small(bias=x), 4095 * 2**7 / 64),
+    "NC111": (lambda x: image(np.array([1.0, 1.0, 1.0, x]), 1e-4), (2**17 - 1)),
+}
+
+
+def made(net: Network, profile: object = LOIHI1) -> Compressed:
+    return compress_for(net, profile, None, Recipe(method="rtn"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_number_at_the_limit_is_built_and_one_above_is_refused_with_its_rule(code: str) -> None:
+    case, limit = CASES[code]
+    assert codes(check_fit(case(limit * 0.999), LOIHI1)) == set()
+    assert made(case(limit * 0.999)).integer.populations
+    above = check_fit(case(limit * 1.001), LOIHI1)
+    assert codes(above) == {code}
+    assert all(v.fix for v in above.violations)
+    with pytest.raises(Unfit, match=code):
+        made(case(limit * 1.001))
+
+
+def test_a_reset_far_from_rest_is_a_violation() -> None:
+    assert codes(check_fit(small(reset=2e5), LOIHI1)) == {"NC110"}
+    assert codes(check_fit(small(reset=1e4), LOIHI1)) == set()
+    assert made(small(reset=1e4)).integer.populations
+
+
+def test_potentials_drive_no_neurons() -> None:
+    for name in ("loihi1", "loihi2", "spinnaker2", "tianjic"):
+        assert codes(check_fit(small(kind="I"), load_profile(name))) == {"NC108"}
+        with pytest.raises(Unfit, match="NC108 a"):
+            made(small(kind="I"), load_profile(name))
+
+
+def test_a_bias_near_its_register_takes_a_coarser_threshold_and_keeps_its_value() -> None:
+    (a, _) = made(small(bias=300.0)).integer.populations
+    held = a.bias_mant.astype(float) * 2.0**a.bias_exp / (a.vth * 64)
+    assert np.allclose(held, 300.0, rtol=0.01)
+    assert int(np.max(a.vth)) <= 4095 * 2**7 / 64 / 300
+
+
+def test_weights_far_below_the_threshold_take_what_levels_there_are_and_it_is_said() -> None:
+    found = made(small(weight=2e-5))
+    assert any("small beside the thresholds of 'a'" in note for note in found.notes)
+    assert check_fit(small(weight=2e-5), LOIHI1).fits
+
+
+def test_neurons_whose_gains_differ_within_a_channel_have_thresholds_in_proportion() -> None:
+    gains = np.array([1.0, 2.0, 4.0, 0.5])
+    (a,) = made(image(gains)).integer.populations
+    vth = np.broadcast_to(a.vth, (1, 2, 2)).ravel()
+    assert np.allclose(vth * gains, vth[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("profile", [LOIHI1, TIANJIC], ids=["loihi1", "tianjic"])
+def test_sums_behind_overlapping_pools_stay_on_the_grid(profile: object) -> None:
+    rng = np.random.default_rng(3)
+    ones = np.ones((2, 2, 2))
+    nodes: dict[str, Node] = {
+        "in": Input((2, 6, 6)), "pool": Pool("sum", (3, 3), (1, 1), ((0, 0), (0, 0))),
+        "conv": Conv(rng.normal(1, 1, (2, 2, 3, 3)), None, (1, 1), ((0, 0),) * 2, (1, 1)),
+        "a": Neuron((2, 2, 2), ones, 9 * ones, 0 * ones), "out": Output()}
+    found = made(network(nodes), profile)
+    (synapses,) = found.integer.synapses
+    values = synapses.weight if isinstance(synapses.weight, np.ndarray) else synapses.weight.data
+    assert np.max(np.abs(values)) <= 127 * found.fmt.lsb
+    assert np.max(np.abs(values)) > 90 * found.fmt.lsb  # and use it
+    assert not any("lie beyond" in note for note in found.integer.notes)
+
+
+def test_a_fixed_connection_is_scaled_by_each_neuron_s_own_gain() -> None:
+    gains = np.array([1.0, 2.0, 4.0, 0.5])
+    nodes: dict[str, Node] = {"in": Input((4,)), "a": Neuron((4,), gains, np.ones(4), np.zeros(4)), "out": Output()}
+    chip = made(network(nodes)).integer
+    (synapses,), (a,) = chip.synapses, chip.populations
+    one = synapses.matrix().diagonal() * 2.0**synapses.exponent / np.broadcast_to(a.vth, (4,))
+    assert np.allclose(one, gains, rtol=0.02)
+
+
+@pytest.mark.parametrize("bits", [7, 9])
+def test_bits_that_a_chip_has_not_are_one_verdict(bits: int, tmp_path: Path) -> None:
+    from neurocompress.backends import backend
+    from neurocompress.deployment import deploy
+
+    backend("nir").write(small(), tmp_path / "m.nir")
+    assert codes(check(tmp_path / "m.nir", "loihi1", bits=bits)) == {"NC105"}
+    with pytest.raises(Unfit, match="NC105"):
+        deploy(tmp_path / "m.nir", "loihi1", bits=bits, method="rtn")
+    with pytest.raises(Refused):
+        check(tmp_path / "m.nir", "loihi1", bits=99)
