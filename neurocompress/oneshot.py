@@ -178,7 +178,7 @@ def is_direct(network: Network) -> bool:
 
 def row_gains(network: Network) -> dict[str, Array]:
     """By layer, thresholds per unit of input for each row: of each neuron, or the mean of a channel's, float64."""
-    found = {}
+    found: dict[str, Array] = {}
     for name, node in network.nodes.items():
         if isinstance(node, WEIGHTED) and (population := population_of(network, name)) != network.output:
             conventions, target = network.conventions, network.nodes[population]
