@@ -4,6 +4,7 @@ report.json      everything that was found and assumed
 model.nir        the compressed network, weights on the chip's grid
 integer.npz      the same in the chip's integers, for the emulator
 profile.yaml     the chip's profile as it was used
+host.nir         what the host computes before the chip, where it does (deploy --input host)
 <back end>/      what each back end emitted, e.g. lava/
 """
 
@@ -24,6 +25,7 @@ REPORT = "report.json"
 MODEL = "model.nir"
 INTEGER = "integer.npz"
 PROFILE = "profile.yaml"
+HOST = "host.nir"
 
 
 def is_bundle(path: Path) -> bool:

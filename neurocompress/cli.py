@@ -23,6 +23,7 @@ from .plain import one_line, printable, to_json
 
 if TYPE_CHECKING:
     from .chip.schema import FanInPolicy
+    from .network.encoder import InputMode
 
 #: Version of what --json prints; it grows by keys, and a changed meaning gets a new number.
 SCHEMA = "neurocompress/1"
@@ -89,6 +90,10 @@ FAN_IN_POLICY = option("--fan-in-policy", type=click.Choice(["refuse", "prune", 
 DISTILL = option("--distill", type=int, metavar="EPOCHS",
                  help="Epochs in which what was pruned learns the original's outputs, without labels; 0 for none. "
                       "By default only where one shot changed classes.")
+INPUT = option("--input", type=click.Choice(["auto", "spikes", "graded", "host"]), default="auto", show_default=True,
+               help="How values reach the chip: as spikes, as whole numbers of graded spikes, or as the spikes of a "
+                    "first layer that the host computes.")
+STEPS = option("--steps", type=int, metavar="T", help="Repeat data of one time step (static pictures) T times.")
 JSON = option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
 MODEL = click.argument("model", type=click.Path(path_type=Path))
 
@@ -106,6 +111,8 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @CHIPS
 @FAN_IN_POLICY
 @DISTILL
+@INPUT
+@STEPS
 @reads_model
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @JSON
@@ -141,14 +148,15 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 @option("--samples", type=int, metavar="N", help="Calibrate on N samples drawn from the data; all without it.")
 @DISTILL
 @option("--finetune", type=int, metavar="EPOCHS", help="Train after compression; zeros and grid are kept.")
+@STEPS
 @reads_model
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @option("--memory", metavar="SIZE", help="For Hessians and, again, for the OBS ordering, e.g. 8GiB [default: 2GiB].")
 @option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.nir")
 @JSON
 def compress(model: Path, data: Path | None, recipe: Path | None, samples: int | None, finetune: int | None,
-             reading: dict[str, Any], seed: int, memory: str | None, budget: str | None, out: Path, as_json: bool,
-             **flags: Any) -> int:
+             steps: int | None, reading: dict[str, Any], seed: int, memory: str | None, budget: str | None, out: Path,
+             as_json: bool, **flags: Any) -> int:
     """Prune and quantize MODEL in one shot, for no chip in particular; a stopped run goes on where it was."""
     from .compressing import compress_file
     from .report.compressed import compressed_data, show
@@ -156,7 +164,7 @@ def compress(model: Path, data: Path | None, recipe: Path | None, samples: int |
 
     with progress(as_json) as told:
         result, measured = compress_file(
-            model, data, out, recipe=recipe, samples=samples, finetune=finetune, seed=seed, progress=told,
+            model, data, out, recipe=recipe, samples=samples, finetune=finetune, steps=steps, seed=seed, progress=told,
             memory=byte_count("--memory", memory), budget=byte_count("--budget", budget), **reading, **flags)
     if as_json:
         emit("compress", compressed_data(result, measured, out))
@@ -185,11 +193,12 @@ def byte_count(name: str, text: str | None) -> int | None:
 @CHIPS
 @FAN_IN_POLICY
 @option("--fit", is_flag=True, help="Search the mildest compression that fits, by the weights alone.")
+@INPUT
 @reads_model
 @JSON
 def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
           sparsity: float | dict[str, float] | None, chips: int | None, fan_in_policy: FanInPolicy | None, fit: bool,
-          reading: dict[str, Any], as_json: bool) -> int:
+          input: InputMode, reading: dict[str, Any], as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
     from .verbs import check as run
     from .verbs import check_compressed
@@ -199,9 +208,9 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
         raise Refused(Problem("--fit chooses the sparsity itself", fix="Give --fit or --sparsity, not both"))
     if fit:
         found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy,
-                                           **reading)
+                                           input=input, **reading)
     else:
-        found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy,
+        found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy, input=input,
                     **reading)
     if as_json:
         emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
@@ -216,12 +225,13 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL_OR_BUNDLE")
 @option("--data", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".npz with `spikes`.")
 @option("--engine", type=click.Choice(["float", "emulator", "lava"]), default="float", show_default=True)
+@STEPS
 @reads_model
 @option("--record", multiple=True, metavar="NODE ...", help="Nodes to write besides the output.")
 @option("--out", type=click.Path(path_type=Path), metavar="FILE.npz", help="Writes output and recorded nodes.")
 @JSON
-def simulate(model: Path, data: Path, engine: str, reading: dict[str, Any], record: tuple[str, ...], out: Path | None,
-             as_json: bool) -> int:
+def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: dict[str, Any],
+             record: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """Run a model, or a deployed bundle, over recorded spikes."""
     from .data.arrays import save_arrays, writable
     from .report import runs
@@ -231,7 +241,7 @@ def simulate(model: Path, data: Path, engine: str, reading: dict[str, Any], reco
     if out is not None:
         writable(out)
     with progress(as_json) as told:
-        found = run(model, data, engine=engine, record=record, progress=told, **reading)
+        found = run(model, data, engine=engine, steps=steps, record=record, progress=told, **reading)
     if out is not None:
         save_arrays(out, found.arrays)
     if as_json:
@@ -264,16 +274,17 @@ def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @option("--data", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".npz with `spikes`.")
+@STEPS
 @reads_model
 @JSON
-def compare(a: Path, b: Path, data: Path, reading: dict[str, Any], as_json: bool) -> int:
+def compare(a: Path, b: Path, data: Path, steps: int | None, reading: dict[str, Any], as_json: bool) -> int:
     """Two models or bundles on the same data: accuracy, distances per layer, rates, dead neurons."""
     from .report import runs
     from .report.progress import progress
     from .verbs import compare as run
 
     with progress(as_json) as told:
-        found = run(a, b, data, progress=told, **reading)
+        found = run(a, b, data, steps=steps, progress=told, **reading)
     if as_json:
         emit("compare", runs.comparison_data(found))
     else:

@@ -31,8 +31,9 @@ STREAM_SAMPLES = 1024
 def compress(
     model: Model, data: Data | None, *, target: None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
-    memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+    reset: str | None = None, convention: Overrides = (), samples: int | None = None, steps: int | None = None,
+    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
+    **flags: Any,
 ) -> Result: ...
 
 
@@ -40,16 +41,18 @@ def compress(
 def compress(
     model: Model, data: Data | None, *, target: str | Path,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
-    memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+    reset: str | None = None, convention: Overrides = (), samples: int | None = None, steps: int | None = None,
+    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
+    **flags: Any,
 ) -> Compressed: ...
 
 
 def compress(
     model: Model, data: Data | None, *, target: str | Path | None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (), samples: int | None = None, seed: int = 0,
-    memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None, **flags: Any,
+    reset: str | None = None, convention: Overrides = (), samples: int | None = None, steps: int | None = None,
+    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
+    **flags: Any,
 ) -> Result | Compressed:
     """A network compressed in one shot; with `target` on that chip's grid.
 
@@ -57,9 +60,8 @@ def compress(
     allows only methods magnitude and rtn. Of an iterable of batches the first `samples` calibrate, or the first
     STREAM_SAMPLES, and a note says so. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in,
     budget, grid... (see compression.recipe). preset, dt, reset, convention: as `load`. samples: calibrate on so many,
-    drawn with `seed`; all without it. memory: bytes, see oneshot.compress_network. checkpoint: folder for finished
-    layers.
-    Raises `Refused`.
+    drawn with `seed`; all without it. steps: to which data of one time step, static pictures, are repeated. memory:
+    bytes, see oneshot.compress_network. checkpoint: folder for finished layers. Raises `Refused`.
     """
     from .compression.recipe import Recipe, load_recipe, recipe_of
     from .compression.walk import MEMORY
@@ -69,7 +71,7 @@ def compress(
     base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
     chosen = recipe_of(base, **flags)
     network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
-    spikes, said = _calibration(network, data, samples, seed)
+    spikes, said = _calibration(network, data, samples, steps, seed)
     if target is not None:
         calibration = None if spikes is None else seen(spikes, chosen.distilled)
         made = compress_for(network, load_profile(target), calibration, chosen, progress=progress)
@@ -80,29 +82,29 @@ def compress(
 
 
 def _calibration(
-    network: Network, data: Data | None, samples: int | None, seed: int
+    network: Network, data: Data | None, samples: int | None, steps: int | None, seed: int
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """The spikes that calibrate, and what is to be said of how they were taken."""
     from .data.given import Stream, spikes_of
-    from .data.spikes import drawn
+    from .data.spikes import drawn, taken
 
     if data is None:
         return None, ()
     if samples is not None and samples < 1:
         raise refuse(f"samples is {samples}", fix="Calibrate on at least one")
-    given = spikes_of(data, network.shapes[network.input], analog=True)
+    given = spikes_of(data, network.shapes[network.input], analog=True, steps=steps)
     if isinstance(given, Stream):
-        taken = given.head(samples or STREAM_SAMPLES)
+        first = given.head(samples or STREAM_SAMPLES)
         more = "" if given.ended else f", the first of {given.name}; more come, and shuffled batches make these fair"
-        return taken.spikes, (f"calibrated on {taken.samples} samples{more}",)
-    return given.spikes if samples is None else given.spikes[drawn(given.samples, samples, seed)], ()
+        return first.spikes, (f"calibrated on {first.samples} samples{more}",)
+    return given.spikes if samples is None else taken(given.spikes, drawn(given.samples, samples, seed)), ()
 
 
 def compress_file(
     model: str | Path, data: str | Path | None, out: str | Path, *, recipe: str | Path | None = None,
-    samples: int | None = None, finetune: int | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (), seed: int = 0, memory: int | None = None,
-    progress: Progress | None = None, **flags: Any,
+    samples: int | None = None, finetune: int | None = None, steps: int | None = None, preset: str | None = None,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (), seed: int = 0,
+    memory: int | None = None, progress: Progress | None = None, **flags: Any,
 ) -> tuple[Result, Measured | None]:
     """Compresses a NIR file into another one, `out`, and measures both on the calibration data (None without data).
 
@@ -119,7 +121,7 @@ def compress_file(
         raise refuse("--seed, --samples or --finetune is too small",
                      fix="Give a seed from 0, and at least one sample and one epoch")
     network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
-    given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True)
+    given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True, steps=steps)
     if given is not None and samples is not None:
         given = given.chosen(drawn(given.samples, samples, seed))
     if finetune is not None and given is None:

@@ -12,20 +12,23 @@ import numpy as np
 from . import bundle
 from .backends import backend
 from .chip import integer_file
-from .chip.features import features
 from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
 from .compression.recipe import recipe_of
 from .data.given import Stream, spikes_of
-from .data.spikes import SpikeData, drawn, poisson
+from .data.spikes import SpikeData, drawn, fractions, poisson, taken
+from .encoding import Encoding, encoding
 from .errors import Problem, Refused, Unfit, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .models import path_of, title_of
+from .network.canonical import canonical
 from .network.conventions import Overrides, overrides
+from .network.encoder import InputMode, behind_input, joined, unscaled
 from .network.graph import Network
 from .pipeline import Compressed, learned
 from .plain import to_json
+from .report.inputs import input_report
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
 from .simulation.emulator import Overflow
@@ -70,9 +73,9 @@ def deploy(
     out: str | Path | None = None, method: str = "sbc", bits: int | Mapping[str, int] | None = None,
     sparsity: float | Mapping[str, float] = 0.0,
     fit: bool = False, max_drop: float | None = None, chips: int | None = None,
-    fan_in_policy: FanInPolicy | None = None, distill: int | None = None, preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, convention: Overrides = (), seed: int = 0,
-    progress: Progress | None = None,
+    fan_in_policy: FanInPolicy | None = None, distill: int | None = None, input: InputMode = "auto",
+    steps: int | None = None, preset: str | None = None, dt: float | None = None, reset: str | None = None,
+    convention: Overrides = (), seed: int = 0, progress: Progress | None = None,
 ) -> Deployment:
     """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
 
@@ -84,7 +87,8 @@ def deploy(
     fit: find the mildest compression that fits. max_drop: find the smallest network that loses at most so many points
     of accuracy; half of the samples that do not calibrate choose it, and the others are held out. chips,
     fan_in_policy, preset, dt, reset, convention: as `check`. distill: epochs in which a pruned network learns the
-    original's outputs, the method's where it is None.
+    original's outputs, the method's where it is None. input: how values reach the chip, see `encoding.encoding`.
+    steps: to which data of one time step, static pictures, are repeated.
     Raises `Refused` with every problem of the input, `Unfit` where a search finds nothing; nothing is written then.
     """
     tell = progress or (lambda stage, done, total: None)
@@ -99,11 +103,14 @@ def deploy(
         raise refuse("it is a bundle, so it was deployed already", file=str(path),
                      fix=f"To deploy its compressed network again, give {path / bundle.MODEL}")
     network = load(model, preset=preset, dt=dt, reset=reset, convention=asked)
-    given, calibration, split, stream = _data(network, data, seed, HEAD if max_drop is None else HEAD_TO_CHOOSE)
-    input_bits = message_bits(calibration if given is None else given.spikes)
-    if input_bits > features(profile).graded_bits:
-        raise refuse(f"an input sends more than one spike in a step, which {profile.title} has no message for",
-                     file=split.source, fix="Keep one spike per input and step (`neurocompress events --binary`)")
+    values, calibration, split, stream = _data(
+        network, data, steps, seed, HEAD if max_drop is None else HEAD_TO_CHOOSE)
+    way = encoding(network, profile, None if values is None else values.spikes, calibration, input, split.source)
+    given, calibration = _encoded(way, values, calibration, split, tell)
+    real, whole = (network, values) if way.graded is not None else (way.network, given)  # of the float network
+    network = way.network
+    input_bits = message_bits(calibration if given is None else given.spikes) if way.graded is None else (
+        way.graded.message_bits)
 
     board = Board(profile, bits, chips, fan_in_policy)
     within: Accuracy | None = None
@@ -111,7 +118,8 @@ def deploy(
         assert given is not None
         split, chose = _chosen(given, split)
         within = accuracy_on(given, chose, input_bits)
-        least = float_accuracy(network, given, chose) - max_drop
+        assert whole is not None
+        least = float_accuracy(real, whole, chose) - max_drop
         found = compress_within(network, board, calibration, recipe, within, least, progress=tell)
     elif fit:
         found = compress_to_fit(network, board, calibration, recipe, progress=tell)
@@ -120,38 +128,44 @@ def deploy(
         found = Fitted(made, board.fit(made), ())
     if not split.synthetic:
         found = _learned(found, board, calibration, within, tell)
-    compressed = replace(found.compressed, notes=(*found.said, *found.compressed.notes))
-    integer = compressed.integer_network(input_bits)
+    compressed = replace(found.compressed, notes=(*way.said, *found.said, *found.compressed.notes))
+    integer = replace(compressed.integer_network(input_bits), graded_input=way.graded)
     _refuse_unwritable(profile, integer)
 
     overflow: dict[str, Overflow] = {}
-    samples = calibration if given is None else given.spikes
+    samples = calibration if whole is None else whole.spikes
     labels = [] if given is None or given.labels is None else [given.labels]
     engines = {
-        "float": float_engine(compressed.original),
+        "float": float_engine(compressed.original if way.graded is None else canonical(real)),
         "compressed": float_engine(compressed.network),
     }
+    if way.graded is not None:
+        engines["sent"] = float_engine(compressed.original)
     if compressed.emulated:
         engines["emulated"] = emulator_engine(integer, overflow)
     sizes = {p: int(np.prod(network.shapes[p])) for p in compressed.network.populations}
     runs, changes = verify(
-        engines, (("float", list(engines)[-1]),), samples if stream is None else _batches(stream, input_bits, labels),
-        sizes, network.input, progress=lambda done: tell("verifying", done, len(samples) if stream is None else 0))
-    virtual = virtual_chips(integer, samples, split.indices, seed, tell)
+        engines, (("float", list(engines)[-1]),),
+        samples if stream is None else _batches(stream, way, input_bits, labels), sizes, network.input,
+        progress=lambda done: tell("verifying", done, len(samples) if stream is None else 0),
+        sent=None if way.graded is None else way.sent, real=("float",))
+    virtual = virtual_chips(integer, calibration if given is None else given.spikes, split.indices, seed, tell)
     busiest = runs[list(engines)[-1]].activities
     placed = replace(found.fit, rates={p: busiest[p].rates for p in compressed.network.populations})
     report = make_report(
         model=title_of(model), profile=profile, network=network, compressed=compressed, integer=integer, fit=placed,
         runs=runs, changes=changes, overflow=overflow, virtual=virtual,
-        labels=np.concatenate(labels) if labels else None, calibration=split, options={
+        labels=np.concatenate(labels) if labels else None, calibration=split,
+        way=input_report(way, values, samples.shape[1]), options={
             "method": method, "bits": dict(bits) if isinstance(bits, Mapping) else compressed.fmt.bits,
             "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "fit": fit,
             "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "distill": distill,
-            "preset": preset, "dt": dt, "reset": reset, "convention": asked, "seed": seed})
+            "input": input, "steps": steps, "preset": preset, "dt": dt, "reset": reset, "convention": asked,
+            "seed": seed})
     folder = None
     if out is not None:
         folder = Path(out)
-        write_bundle(folder, compressed, integer, report, target)
+        write_bundle(folder, compressed, integer, report, target, way)
     return Deployment(network, compressed, integer, placed, report, folder)
 
 
@@ -173,11 +187,20 @@ def _refuse_bad(
 
 
 def write_bundle(
-    folder: Path, compressed: Compressed, integer: OnChip, report: Report, target: str | Path
+    folder: Path, compressed: Compressed, integer: OnChip, report: Report, target: str | Path, way: Encoding
 ) -> None:
     """Everything needed to run, check and run again; in place whole or not at all."""
+    network, facts = compressed.network, quantization_facts(compressed, integer)
+    if way.graded is not None:  # the file's network takes the values themselves
+        for name in behind_input(network):
+            if name in facts:
+                facts[name]["quant_weight_scale"] = facts[name]["quant_weight_scale"] / way.graded.scale
+        network = unscaled(network, way.graded.scale)
     with bundle.written(folder) as made:
-        backend("nir").write(compressed.network, made / bundle.MODEL, metadata=quantization_facts(compressed, integer))
+        if way.host is not None:
+            backend("nir").write(way.host, made / bundle.HOST)
+            network = joined(way.host, network)
+        backend("nir").write(network, made / bundle.MODEL, metadata=facts)
         integer_file.save(integer, made / bundle.INTEGER)
         (made / bundle.PROFILE).write_text(profile_text(target), encoding="utf-8")
         (made / bundle.REPORT).write_text(to_json(report.to_dict(), indent=1), encoding="utf-8")
@@ -212,37 +235,52 @@ class Split:
 
 
 def _data(
-    network: Network, data: Data | None, seed: int, head: int
+    network: Network, data: Data | None, steps: int | None, seed: int, head: int
 ) -> tuple[SpikeData | None, np.ndarray, Split, Stream | None]:
     """The data (of a stream that goes on its first `head` samples), the calibration samples drawn from it, how they
     were drawn, and the stream."""
     shape = network.shapes[network.input]
     if data is None:
-        spikes = poisson(shape, POISSON_SAMPLES, POISSON_STEPS, POISSON_RATE, seed).spikes
+        spikes = poisson(shape, POISSON_SAMPLES, steps or POISSON_STEPS, POISSON_RATE, seed).spikes
         note = (f"synthetic Poisson spikes, {POISSON_RATE} per input and step, {POISSON_SAMPLES} samples of "
-                f"{POISSON_STEPS} steps")
+                f"{spikes.shape[1]} steps")
         return None, spikes, Split(note, len(spikes), True, None), None
-    given, stream = spikes_of(data, shape), None
+    given, stream = spikes_of(data, shape, analog=True, steps=steps), None
     if isinstance(given, Stream):
         found = given.head(head)
         stream, given = None if given.ended else given, found
     count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
     chosen = drawn(given.samples, count, seed)
     name = given.name if stream is None else f"{given.name}, drawn from its first {given.samples} samples"
-    return given, given.spikes[chosen], Split(name, count, False, tuple(int(k) for k in chosen)), stream
+    return given, taken(given.spikes, chosen), Split(name, count, False, tuple(int(k) for k in chosen)), stream
 
 
-def _batches(stream: Stream, input_bits: int, labels: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """All spikes of a stream, batch by batch; `labels` is filled with all of its labels."""
+def _encoded(
+    way: Encoding, values: SpikeData | None, calibration: np.ndarray, split: Split, tell: Progress
+) -> tuple[SpikeData | None, np.ndarray]:
+    """The data and the calibration samples as the chip receives them."""
+    if values is None:
+        return None, way.sent(calibration)
+    sent = way.sent(values.spikes, lambda done: tell("computing on the host", done, values.samples))
+    return replace(values, spikes=sent), taken(sent, np.array(split.indices, dtype=int))
+
+
+def _batches(stream: Stream, way: Encoding, input_bits: int, labels: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """All data of a stream, batch by batch, as `verify` takes them: real values where graded spikes carry them, else
+    what the chip receives. `labels` is filled with all of its labels."""
     labels.clear()
     for batch in stream:
-        if message_bits(batch.spikes) > input_bits:
-            raise refuse(f"an input sends {int(batch.spikes.max())} spikes in a step, more than any in the samples "
+        sent = batch.spikes if way.graded is not None else way.sent(batch.spikes)
+        if way.graded is None and (fractions(sent) or sent.min(initial=0) < 0):
+            raise refuse("it holds real values, and the samples that calibrate hold spikes", file=batch.name,
+                         fix="Shuffle the batches, or say how they are sent (--input)")
+        if way.graded is None and message_bits(sent) > input_bits:
+            raise refuse(f"an input sends {int(sent.max())} spikes in a step, more than any in the samples "
                          "that calibrate", file=batch.name,
                          fix="Shuffle the batches, or keep one spike per input and step")
         if batch.labels is not None:
             labels.append(batch.labels)
-        yield batch.spikes
+        yield sent
 
 
 def _learned(

@@ -12,21 +12,23 @@ import numpy as np
 from . import bundle
 from .chip.features import features, with_conventions
 from .chip.fit import Fit, check_fit, fit_of, plan_of
+from .chip.incoming import on_chip_alone
 from .chip.profile import Profile, load_profile
 from .chip.search import Found, mildest_of_weights, one_width, prunes
+from .deployed import Deployed, deployed
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
 from .models import path_of, title_of
 from .network.conventions import Overrides, overrides, shown
+from .network.encoder import InputMode
 from .network.graph import Network
 
 if TYPE_CHECKING:
-    from .chip.real import OnChip
     from .chip.schema import FanInPolicy
     from .data.given import Data, Stream
     from .data.spikes import SpikeData
     from .models import Model
-    from .report.verify import Change, Run
+    from .report.verify import Change, Engine, Run
     from .simulation.emulator import Overflow
 
 ENGINES = ("float", "emulator", "lava")
@@ -62,41 +64,45 @@ def load(
 def check(
     model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None,
     sparsity: float | Mapping[str, float] | None = None, chips: int | None = None,
-    fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (),
+    fan_in_policy: FanInPolicy | None = None, input: InputMode = "auto", preset: str | None = None,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (),
 ) -> Fit:
     """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read.
 
     bits, sparsity: of all layers, or by patterns of their names, {"fc*": 0.75}. chips: instead of the profile's number.
     fan_in_policy: instead of the profile's, what becomes of neurons with too many synapses: "refuse", "prune", "split"
-    or "join". preset, dt, reset, convention: as `load`.
+    or "join". input: how values reach the chip; with "host" the layers that the host computes are not counted,
+    otherwise all are. preset, dt, reset, convention: as `load`.
     """
     network, profile, said = _for_chip(
-        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention))
+        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input)
     found = check_fit(network, profile, bits, sparsity, chips=chips, policy=fan_in_policy)
     return replace(found, notes=(*said, *found.notes))
 
 
-def _for_chip(target: str | Path, network: Network) -> tuple[Network, Profile, tuple[str, ...]]:
+def _for_chip(
+    target: str | Path, network: Network, input: InputMode
+) -> tuple[Network, Profile, tuple[str, ...]]:
     """The network with the conventions that `deploy` gives it on the chip, and a sentence for each that it changes."""
     profile = load_profile(target)
+    network, alone = on_chip_alone(network, profile, input)
     network, said = with_conventions(network, features(profile), profile.title)
-    return network, profile, said
+    return network, profile, (*alone, *said)
 
 
 def check_compressed(
     model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None, chips: int | None = None,
-    fan_in_policy: FanInPolicy | None = None, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (),
+    fan_in_policy: FanInPolicy | None = None, input: InputMode = "auto", preset: str | None = None,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (),
 ) -> tuple[Fit, Found]:
     """The mildest compression with which a network fits a chip, estimated from its weights: no data, no torch.
 
     bits: for all layers; without it the chip's default and all that are fewer are tried. The fit is that of the
-    compressed network; where nothing fits, that of the network as it is. preset, dt, reset, convention: as `load`.
-    Raises `Refused`.
+    compressed network; where nothing fits, that of the network as it is. input, preset, dt, reset, convention: as
+    `check`. Raises `Refused`.
     """
     network, profile, said = _for_chip(
-        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention))
+        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input)
     bits = one_width(bits)
     plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
@@ -126,14 +132,15 @@ class Simulation:
 
 
 def simulate(
-    model: Model, data: Data, *, engine: str = "float", preset: str | None = None,
+    model: Model, data: Data, *, engine: str = "float", steps: int | None = None, preset: str | None = None,
     dt: float | None = None, reset: str | None = None, convention: Overrides = (), record: Iterable[str] = (),
     progress: Progress | None = None, timeout_s: float = 3600.0,
 ) -> Simulation:
-    """Runs a network, or a bundle, over spikes (samples, timesteps, *input shape), whatever form they have
-    (`neurocompress.data.given`).
+    """Runs a network, or a bundle, over spikes, or real values, (samples, timesteps, *input shape), whatever form they
+    have (`neurocompress.data.given`).
 
-    engine: "float" (a model or the compressed model of a bundle), "emulator" or "lava" (a bundle).
+    engine: "float" (a model or the compressed model of a bundle), "emulator" or "lava" (a bundle). steps: to which data
+    of one time step, static pictures, are repeated.
     record: nodes beside the output, which is always given as "output"; an iterable of batches is gone through batch by
     batch, and its output is given only where "output" is recorded. timeout_s: limit on a Lava run, which takes all
     batches at once. Raises `Refused` for bad input or when Lava can't be run.
@@ -156,41 +163,53 @@ def simulate(
         from .simulation.float import simulate as simulate_float
 
         network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
-        check_record(network, (name for name in names if name != "output"))
+        others = tuple(name for name in names if name != "output")
+        check_record(network, others)
+        if path is not None and bundle.is_bundle(path) and (there := deployed(path)).real:
+            return there.with_notes(lambda note: _gathered(
+                "float", lambda given, told: (there.in_float(network, note(given), others, told), {}),
+                spikes_of(data, there.input_shape, analog=True, steps=steps), names, network.notes, tell, "simulating"))
         return _gathered(
             "float", lambda given, told: (simulate_float(network, given.spikes, names, progress=told), {}),
-            spikes_of(data, network.shapes[network.input], analog=True), names, network.notes, tell, "simulating")
+            spikes_of(data, network.shapes[network.input], analog=True, steps=steps), names, network.notes, tell,
+            "simulating")
     assert path is not None
-    integer = _integers(path)
+    chip = deployed(path)
     if engine == "emulator":
-        return _gathered("emulator", lambda given, told: _emulated(integer, given, names, told),
-                         spikes_of(data, integer.input_shape), names, integer.notes, tell, "emulating")
-    return _in_lava(path, integer, held(data, integer.input_shape), names, tell, timeout_s)
+        return chip.with_notes(lambda note: _gathered(
+            "emulator", lambda given, told: _emulated(chip, note(given), names, told),
+            spikes_of(data, chip.input_shape, analog=True, steps=steps), names, chip.integer.notes, tell, "emulating"))
+    return chip.with_notes(lambda note: _in_lava(
+        path, chip, note(held(data, chip.input_shape, analog=True, steps=steps)), names, tell, timeout_s))
 
 
 def _emulated(
-    network: OnChip, given: SpikeData, names: tuple[str, ...], told: Callable[[int], None]
+    there: Deployed, given: SpikeData, names: tuple[str, ...], told: Callable[[int], None]
 ) -> tuple[dict[str, np.ndarray], dict[str, Overflow]]:
     from .simulation.emulator import emulate
 
-    _refuse_graded(network, given)
-    others = [name for name in names if name != "output"]
-    found = emulate(network, given.spikes, others, progress=told)
-    return {n: found.spikes[n] for n in others} | {"output": found.spikes[network.output]}, found.overflow
+    own = there.on_host(given.spikes, names)
+    others = [name for name in names if name != "output" and name not in own]
+    found = emulate(there.integer, there.sent(given), others, progress=told)
+    return own | {n: found.spikes[n] for n in others} | {"output": found.spikes[there.integer.output]}, found.overflow
 
 
 def _in_lava(
-    path: Path, network: OnChip, given: SpikeData, names: tuple[str, ...], tell: Progress, timeout_s: float
+    path: Path, there: Deployed, given: SpikeData, names: tuple[str, ...], tell: Progress, timeout_s: float
 ) -> Simulation:
-    """In Lava and in the emulator, and where they differ."""
+    """In Lava and in the emulator, and where they differ. A program with a graded input rounds real values itself."""
     from .backends import backend
 
-    emulated = _gathered("lava", lambda data, told: _emulated(network, data, names, told), given, names, network.notes,
+    network = there.integer
+    emulated = _gathered("lava", lambda data, told: _emulated(there, data, names, told), given, names, network.notes,
                          tell, "emulating")
     tell("running Lava", 0, 0)
-    others = [name for name in names if name != "output"]
-    run = backend("lava").run(bundle.require(path, "lava"), given.spikes, others, timeout_s=timeout_s)
-    lava = {name: run.spikes[name] for name in others} | {"output": run.spikes[network.output]}
+    own = there.on_host(given.spikes, names)
+    others = [name for name in names if name != "output" and name not in own]
+    run = backend("lava").run(
+        bundle.require(path, "lava"), given.spikes if network.graded_input is not None else there.sent(given), others,
+        timeout_s=timeout_s)
+    lava = own | {name: run.spikes[name] for name in others} | {"output": run.spikes[network.output]}
     mismatches = {name: int(np.count_nonzero(lava[name] != emulated.arrays[name])) for name in lava}
     found = _gathered("lava", lambda data, told: (lava, emulated.overflow), given, names, network.notes, tell, "")
     return replace(found, mismatches=mismatches, seconds_per_step=run.seconds_per_step)
@@ -255,14 +274,14 @@ class Comparison:
 
 
 def compare(
-    a: Model, b: Model, data: Data, *, preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (), progress: Progress | None = None,
+    a: Model, b: Model, data: Data, *, preset: str | None = None, dt: float | None = None, reset: str | None = None,
+    convention: Overrides = (), steps: int | None = None, progress: Progress | None = None,
 ) -> Comparison:
     """A model (float simulator) or bundle (emulator) against another, over the same spikes, batch by batch where they
     come in batches (`neurocompress.data.given`).
 
     preset, dt, reset, convention: how models are read, as `load`. Without any, a model beside a bundle is read with
-    those that the bundle was deployed with, so that both mean the same network. Raises `Refused`.
+    those that the bundle was deployed with, so that both mean the same network. steps: as `simulate`. Raises `Refused`.
     """
     from .data.given import spikes_of
     from .data.spikes import SpikeData
@@ -270,20 +289,16 @@ def compare(
 
     asked = {"preset": preset, "convention": overrides(convention, preset=preset, dt=dt, reset=reset)}
     first, second = _runnable(a, b, asked), _runnable(b, a, asked)
-    if first.shapes[first.input] != second.shapes[second.input]:
+    if first.input_shape != second.input_shape:
         raise Refused(Problem(
-            f"A takes inputs of shape {first.shapes[first.input]}, B of {second.shapes[second.input]}",
+            f"A takes inputs of shape {first.input_shape}, B of {second.input_shape}",
             fix="Compare networks for the same data"))
-    both = {n: int(np.prod(s)) for n, s in first.shapes.items()
-            if n in first.names and n in second.names and second.shapes[n] == s}
-    given = spikes_of(data, first.shapes[first.input], analog=True)
+    both = {n: int(np.prod(s)) for n, s in first.shapes.items() if second.shapes.get(n) == s}
+    given = spikes_of(data, first.input_shape, analog=True, steps=steps)
     labels: list[np.ndarray] = []
 
     def batches() -> Iterator[np.ndarray]:
         for batch in [given] if isinstance(given, SpikeData) else given:
-            for side in (first, second):
-                if side.integer is not None:
-                    _refuse_graded(side.integer, batch)
             if batch.labels is not None:
                 labels.append(batch.labels)
             yield batch.spikes
@@ -302,43 +317,25 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Runnable:
-    engine: Any
-    names: frozenset[str]
-    shapes: dict[str, tuple[int, ...]]
+    engine: Engine
+    shapes: dict[str, tuple[int, ...]]  # of its populations
     input: str
+    input_shape: tuple[int, ...]
     notes: tuple[str, ...]
-    integer: OnChip | None = None
-
-
-def _integers(path: Path) -> OnChip:
-    """A bundle's integer network. Raises `Refused` when it is damaged."""
-    from .chip import integer_file
-
-    try:
-        return integer_file.load(bundle.require(path, bundle.INTEGER))
-    except Refused as refused:
-        raise Refused(replace(p, fix="Deploy the model again") for p in refused.problems) from None
-
-
-def _refuse_graded(network: OnChip, data: SpikeData) -> None:
-    """A chip can not be sent more than its messages hold: the emulation would compute something else."""
-    most = max(1, (1 << network.input_message_bits) - 1)
-    if data.spikes.max(initial=0) > most:
-        raise refuse(f"it holds up to {int(data.spikes.max())} spikes per input and step, and the bundle was deployed "
-                     f"for at most {most}", file=data.name, fix="Deploy with data of this kind, or keep fewer per step")
 
 
 def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnable:
     """A bundle as its emulator, a model as its float simulation, read as the user asks or as the other one was."""
-    from .report.verify import emulator_engine, float_engine
+    from .report.verify import deployed_engine, float_engine
 
     path, other = path_of(model), path_of(beside)
     if path is not None and bundle.is_bundle(path):
-        integer = _integers(path)
-        shapes = {p.name: p.shape for p in integer.populations} | {integer.input: integer.input_shape}
-        names = frozenset(p.name for p in integer.populations)
-        return _Runnable(emulator_engine(integer, {}), names, shapes, integer.input,
-                         (f"{path}: emulated in the chip's integers",), integer)
+        there = deployed(path)
+        shapes = {p.name: p.shape for p in there.integer.populations}
+        if there.host is not None:
+            shapes[there.integer.input] = there.integer.input_shape
+        return _Runnable(deployed_engine(there), shapes, there.integer.input, there.input_shape,
+                         (f"{path}: emulated in the chip's integers",))
     reading, how = {k: v for k, v in asked.items() if v}, "read with"
     if isinstance(model, Network):
         reading = {}  # it was read already
@@ -347,7 +344,8 @@ def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnabl
     network = load(model, **reading)
     named = {k: v for k, v in reading.items() if k != "convention"} | dict(reading.get("convention", {}))
     said = f", {how} " + ", ".join(f"{k} {shown(v)}" for k, v in named.items()) if named else ""
-    return _Runnable(float_engine(network), frozenset(network.populations), network.shapes, network.input,
+    shapes = {n: network.shapes[n] for n in network.populations}
+    return _Runnable(float_engine(network), shapes, network.input, network.shapes[network.input],
                      (f"{title_of(model)}: simulated in floating point{said}", *network.notes))
 
 

@@ -139,7 +139,6 @@ def spikes_of(data: Path) -> tuple[np.ndarray, np.ndarray]:
     (lambda s, y: {"spikes": s[..., :60]}, "it has shape (4, 32, 60), expected (samples, timesteps, 64)"),
     (lambda s, y: {"spikes": s[0]}, "it has shape (32, 64), expected (samples, timesteps, 64)"),
     (lambda s, y: {"spikes": s[:0]}, "it is empty"),
-    (lambda s, y: {"spikes": -s.astype(np.int8)}, "negative values"),
     (lambda s, y: {"spikes": np.where(s > 0, np.nan, 0)}, "NaN or infinite values"),
     (lambda s, y: {"spikes": s, "labels": y[:3]}, "it holds 3 labels for 4 samples"),
     (lambda s, y: {"spikes": s, "labels": y.astype(float)}, "expected integers"),
@@ -160,17 +159,18 @@ def test_data_that_are_no_spikes_are_refused_by_every_verb(
         assert sentence in refused(run, tmp_path, *arguments)
 
 
-def test_fractions_are_currents_in_floating_point_and_refused_by_what_runs_on_a_chip(
-    data: Path, bundle: Path, tmp_path: Path, run: Run
+@pytest.mark.parametrize(("factor", "sentence"), [(0.5, "no whole numbers"), (-1, "negative values")])
+def test_real_values_are_currents_in_floating_point_and_refused_by_a_chip_that_was_deployed_for_spikes(
+    factor: float, sentence: str, data: Path, bundle: Path, tmp_path: Path, run: Run
 ) -> None:
     currents = tmp_path / "currents.npz"
-    np.savez(currents, spikes=0.5 * spikes_of(data)[0])
+    np.savez(currents, spikes=spikes_of(data)[0] * np.float32(factor))
     assert run("simulate", DIGITS, "--data", currents).status == 0
     for arguments in (["simulate", bundle, "--engine", "emulator", "--data", currents],
                       ["simulate", bundle, "--engine", "lava", "--data", currents],
-                      ["deploy", DIGITS, *TO, "--data", currents, "--out", tmp_path / "b"]):
-        assert "no whole numbers" in refused(run, tmp_path, *arguments)
-    assert "the data holds fractions" in refused(run, tmp_path, "compare", DIGITS, bundle, "--data", currents)
+                      ["compare", DIGITS, bundle, "--data", currents],
+                      ["deploy", DIGITS, *TO, "--input", "spikes", "--data", currents, "--out", tmp_path / "b"]):
+        assert sentence in refused(run, tmp_path, *arguments)
 
 
 def test_data_that_are_no_npz_file_are_refused(data: Path, tmp_path: Path, run: Run) -> None:
@@ -215,8 +215,10 @@ def test_counts_are_refused_where_the_chip_or_the_bundle_takes_single_spikes(
     for arguments in (["simulate", bundle, "--engine", "emulator"], ["simulate", bundle, "--engine", "lava"],
                       ["compare", DIGITS, bundle]):
         assert "up to 3 spikes per input and step" in refused(run, tmp_path, *arguments, "--data", counts)
-    found = refused(run, tmp_path, "deploy", DIGITS, "--target", "loihi1", "--data", counts, "--out", tmp_path / "b")
-    assert "sends more than one spike in a step, which Intel Loihi 1 has no message for" in found
+    found = refused(run, tmp_path, "deploy", DIGITS, "--target", "loihi1", "--input", "spikes", "--data", counts,
+                    "--out", tmp_path / "b")
+    assert "up to 3 spikes come per input and step, and Intel Loihi 1 receives one spike per input and step" in found
+    assert "--input host" in found
     graded = run("deploy", DIGITS, *TO, "--data", counts, "--method", "rtn", "--out", tmp_path / "b")
     assert graded.status == 0, "the chip with graded spikes takes them"
     assert run("simulate", tmp_path / "b", "--engine", "emulator", "--data", counts).status == 0

@@ -57,7 +57,8 @@ def test_run_records_the_output_alone_by_default(program, lava):
     (SPIKES[..., :3], (), r"have shape \(2, 4, 3\)\. Expected \(samples, steps, 4\)"),
     (SPIKES[:0], (), r"have shape \(0, 4, 4\)"),
     (SPIKES * 2, (), "range from 0 to 2. This network takes 0 to 1"),
-    (SPIKES.astype(float), (), "hold float64"),
+    (SPIKES * 0.5, (), "no whole numbers"),
+    (SPIKES * np.nan, (), "NaN or infinite"),
     (SPIKES, ("gone",), "no layer 'gone' to record. There are 'lif', 'out'"),
 ])
 def test_run_refuses_what_does_not_fit(program, lava, spikes, record, sentence):

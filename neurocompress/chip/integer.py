@@ -18,6 +18,7 @@ import numpy as np
 
 from ..network.connections import Kernel, Weight
 from ..network.nodes import Shape
+from .graded import Graded
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -142,7 +143,8 @@ class Neurons(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ChipNetwork(Generic[P, A]):
-    """populations in order of computation; the input is not among them. notes: named approximations."""
+    """populations in order of computation; the input is not among them. notes: named approximations. graded_input: the
+    step by which real values become what the input sends; None where it is sent whole numbers as they are."""
 
     input: str
     input_shape: Shape
@@ -152,6 +154,7 @@ class ChipNetwork(Generic[P, A]):
     arithmetic: A
     notes: tuple[str, ...] = ()
     input_message_bits: int = 0
+    graded_input: Graded | None = None
 
     def population(self, name: str) -> P:
         return next(p for p in self.populations if p.name == name)

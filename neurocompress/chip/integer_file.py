@@ -16,6 +16,7 @@ from ..network import conventions
 from ..network.connections import Kernel
 from ..network.conventions import Conventions
 from ..network.discrete import Step
+from .graded import Graded
 from .integer import Arithmetic, IntegerNetwork, Population, Synapses
 from .real import Analog, FloatState, OnChip, RealNetwork, RealPopulation, Unknown
 
@@ -60,6 +61,7 @@ def save(network: OnChip, path: Path) -> None:
         "input": network.input, "input_shape": network.input_shape, "output": network.output,
         "arithmetic": asdict(network.arithmetic), "notes": network.notes,
         "input_message_bits": network.input_message_bits,
+        "graded_input": None if network.graded_input is None else asdict(network.graded_input),
         "populations": [whole(p, f"p{k}") for k, p in enumerate(network.populations)],
         "synapses": [whole(s, f"s{k}") for k, s in enumerate(network.synapses)],
     }
@@ -94,13 +96,14 @@ def load(path: Path) -> OnChip:
             found = {name: value(part) for name, part in stored.items()}
             return kind(**{n: _tuples(v) if n.endswith("shape") else v for n, v in found.items()})
 
+        step = header.get("graded_input")
         kind, population, arithmetic = FORMS[header.get("form", "integer")]
         made: OnChip = kind(
             header["input"], tuple(header["input_shape"]), header["output"],
             tuple(item(population, p) for p in header["populations"]),
             tuple(item(Synapses, s) for s in header["synapses"]),
             arithmetic(**{n: _tuples(v) for n, v in header["arithmetic"].items()}), tuple(header["notes"]),
-            header["input_message_bits"])
+            header["input_message_bits"], None if step is None else Graded(**step))
         return made
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise refuse(f"holds no integer network ({type(error).__name__}: {error})", file=str(path),

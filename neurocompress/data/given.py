@@ -36,10 +36,11 @@ class Stream:
     All batches have the same number of steps, and all of them labels or none.
     """
 
-    def __init__(self, batches: Iterable[object], input_shape: tuple[int, ...] | None, analog: bool, name: str):
+    def __init__(self, batches: Iterable[object], input_shape: tuple[int, ...] | None, analog: bool, name: str,
+                 steps: int | None = None):
         self.name = name
         self._waiting: deque[SpikeData] = deque()
-        self._coming = self._checked(batches, input_shape, analog)
+        self._coming = self._checked(batches, input_shape, analog, steps)
 
     def __iter__(self) -> Iterator[SpikeData]:
         while self._waiting:
@@ -68,7 +69,7 @@ class Stream:
         return batch is None
 
     def _checked(
-        self, batches: Iterable[object], input_shape: tuple[int, ...] | None, analog: bool
+        self, batches: Iterable[object], input_shape: tuple[int, ...] | None, analog: bool, steps: int | None
     ) -> Iterator[SpikeData]:
         first: SpikeData | None = None
         for place, batch in enumerate(batches):
@@ -76,6 +77,7 @@ class Stream:
             found = _in_memory(batch, input_shape, analog, name)
             if found is None:
                 raise refuse(f"it is {_kind(batch)}", file=name, fix="Give batches of (spikes, labels), or of spikes")
+            found = found.repeated(steps)
             first = first or found
             if found.steps != first.steps:
                 raise refuse(f"it has {found.steps} time steps, the first batch {first.steps}", file=name,
@@ -88,27 +90,31 @@ class Stream:
                          fix="Give a list of batches, a DataLoader or a new iterator")
 
 
-def spikes_of(data: object, input_shape: tuple[int, ...] | None = None, *, analog: bool = False) -> SpikeData | Stream:
+def spikes_of(
+    data: object, input_shape: tuple[int, ...] | None = None, *, analog: bool = False, steps: int | None = None
+) -> SpikeData | Stream:
     """Any of these as `SpikeData`, checked; an iterable of batches as a `Stream`, of which nothing is read yet.
 
-    input_shape, analog: as `load_spikes`. A tuple or list of an array and one class number per sample is
+    input_shape, analog, steps: as `load_spikes`. A tuple or list of an array and one class number per sample is
     (spikes, labels); an iterable yields arrays, tensors, `SpikeData` or (spikes, labels), samples first, as a torch
     DataLoader does. Raises `Refused` for anything else.
     """
     if isinstance(data, (str, os.PathLike)):
-        return load_spikes(os.fspath(data), input_shape, analog=analog)
+        return load_spikes(os.fspath(data), input_shape, analog=analog, steps=steps)
     name = f"the {type(data).__name__}" if not isinstance(data, SpikeData) else data.name
     found = _in_memory(data, input_shape, analog, name)
     if found is not None:
-        return found
+        return found.repeated(steps)
     if isinstance(data, (Mapping, bytes)) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         raise refuse(f"the data is {_kind(data)}", fix=EXPECTED)
-    return Stream(data, input_shape, analog, name)  # type: ignore[arg-type]
+    return Stream(data, input_shape, analog, name, steps)  # type: ignore[arg-type]
 
 
-def held(data: object, input_shape: tuple[int, ...] | None = None, *, analog: bool = False) -> SpikeData:
+def held(
+    data: object, input_shape: tuple[int, ...] | None = None, *, analog: bool = False, steps: int | None = None
+) -> SpikeData:
     """As `spikes_of`, a stream read whole."""
-    found = spikes_of(data, input_shape, analog=analog)
+    found = spikes_of(data, input_shape, analog=analog, steps=steps)
     return found.whole() if isinstance(found, Stream) else found
 
 

@@ -1,4 +1,8 @@
-"""Spikes to run a network on: FILE.npz with `spikes` (samples, timesteps, *input shape) and optionally `labels`."""
+"""Spikes to run a network on: FILE.npz with `spikes` (samples, timesteps, *input shape) and optionally `labels`.
+
+Spikes are whole numbers, whatever type holds them. Networks that are given real values (a picture in every step) take
+those instead: finite numbers of either sign.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,8 @@ class SpikeData:
     """Input spikes and what they mean.
 
     spikes: (samples, timesteps, *input shape), uint8, int16 or float32, whole numbers from 0 to 32767: spikes per
-        step (or graded values); images are (channels, height, width).
+        step (or graded values), or real values as float32; images are (channels, height, width). A static picture may
+        be stored once and broadcast along the time steps.
     labels: (samples,) int64 classes, or None.
     name: where the spikes came from, for the report.
     """
@@ -55,7 +60,17 @@ class SpikeData:
     def chosen(self, which: np.ndarray) -> SpikeData:
         """The samples with these indices."""
         labels = None if self.labels is None else self.labels[which]
-        return SpikeData(self.spikes[which], labels, self.name)
+        return SpikeData(taken(self.spikes, which), labels, self.name)
+
+    def repeated(self, steps: int | None) -> SpikeData:
+        """Samples of one time step repeated to `steps`, without a copy; None leaves them as they are. Raises `Refused`
+        for samples of another number of steps."""
+        if steps is None or steps == self.steps:
+            return self
+        if steps < 1 or self.steps != 1:
+            raise Refused(steps_problem(self.steps, steps, self.name))
+        spikes = np.broadcast_to(self.spikes, (self.samples, steps, *self.input_shape))
+        return SpikeData(spikes, self.labels, f"{self.name}, the same in each of {steps} steps")
 
     def save(self, path: str | Path) -> None:
         """Write FILE.npz, whole or not at all. Raises `Refused` when the folder can not be written."""
@@ -71,18 +86,20 @@ def load_spikes(
     need_labels: bool = False,
     max_bytes: int = MAX_BYTES,
     analog: bool = False,
+    steps: int | None = None,
 ) -> SpikeData:
     """Read and check FILE.npz.
 
     input_shape: shape of the network's input; when given, spikes must be (samples, timesteps, *input_shape).
-    analog: fractions are welcome, as input currents of a float simulation; they are kept as float32.
+    analog: real values of either sign are welcome, as input currents; they are kept as float32.
+    steps: time steps wanted; a file of one step holds static pictures, which are repeated without a copy.
     uint8, int16 and float32 spikes are kept as stored; other numeric types become uint8 or int16, exactly.
     Raises `Refused` with every problem found: file, keys, shapes, values, labels, size.
     """
     file = str(path)
     arrays = read_arrays(path, names=("spikes", "labels"), max_bytes=max_bytes)
     spikes, labels = arrays.get("spikes"), arrays.get("labels")
-    return checked(spikes, labels, input_shape, file, analog, need_labels)
+    return checked(spikes, labels, input_shape, file, analog, need_labels).repeated(steps)
 
 
 def checked(
@@ -121,8 +138,31 @@ def checked(
     if problems or spikes is None:
         raise Refused(problems)
     return SpikeData(
-        _stored(spikes), None if labels is None else labels.astype(np.int64), Path(file).name
-    )
+        _stored(spikes), None if labels is None else labels.astype(np.int64), Path(file).name)
+
+
+def steps_problem(found: int, steps: int, file: str) -> Problem:
+    """The sentence where data of `found` time steps and the steps asked for contradict each other."""
+    if steps < 1:
+        return Problem(f"--steps is {steps}", fix="Give at least one step")
+    return Problem(f"it holds {found} time steps, and --steps asks for {steps}; only a single step is repeated",
+                   "array 'spikes'", "Leave --steps out, or store the picture once, with a time axis of 1", file)
+
+
+def taken(spikes: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """The samples with these indices; what a broadcast repeats along the time steps stays one copy."""
+    if spikes.ndim > 1 and spikes.shape[1] > 1 and spikes.strides[1] == 0:
+        return np.broadcast_to(spikes[which, :1], (len(which), *spikes.shape[1:]))
+    return np.asarray(spikes[which])
+
+
+def fractions(spikes: np.ndarray) -> int:
+    """How many values are no whole numbers; counted sample by sample, so that memory stays small."""
+    if spikes.dtype.kind != "f":
+        return 0
+    if spikes.ndim > 1 and spikes.shape[1] > 1 and spikes.strides[1] == 0:
+        return fractions(spikes[:, :1]) * int(spikes.shape[1])
+    return sum(int(np.count_nonzero(sample != np.rint(sample))) for sample in spikes)
 
 
 def drawn(samples: int, count: int, seed: int) -> np.ndarray:
@@ -159,13 +199,14 @@ def _value_problems(spikes: np.ndarray, file: str, analog: bool) -> list[Problem
             nan += part.size - int(np.count_nonzero(finite))
             part = part[finite]
             fraction += 0 if analog else int(np.count_nonzero(part != np.rint(part)))
-        negative += int(np.count_nonzero(part < 0))
-        large += int(np.count_nonzero(part > MAX_COUNT))
+        negative += 0 if analog else int(np.count_nonzero(part < 0))
+        large += int(np.count_nonzero(part > MAX_COUNT)) + (int(np.count_nonzero(part < -MAX_COUNT)) if analog else 0)
     found = (
         (nan, "NaN or infinite values", "Store 0 where there is no spike"),
         (negative, "negative values", "Give positive and negative events a channel each"),
         (fraction, "values that are no whole numbers", "Encode the values as spikes: whole numbers per step"),
-        (large, f"values above {MAX_COUNT}", "Use shorter time steps, or scale graded values down"),
+        (large, f"values above {MAX_COUNT}" + " in size" * analog,
+         "Use shorter time steps, or scale graded values down"),
     )
     return [Problem(f"it holds {count} {what}", where, fix, file) for count, what, fix in found if count]
 
@@ -194,10 +235,14 @@ def _label_problems(labels: np.ndarray, samples: int | None, file: str) -> list[
 
 
 def _stored(spikes: np.ndarray) -> np.ndarray:
-    """uint8, int16 or float32 in native byte order and C order; values are known to be in range."""
+    """uint8, int16 or float32 in native byte order and C order; values are known to be in range. What a broadcast
+    repeats along the time steps stays one copy."""
+    if spikes.ndim > 2 and spikes.shape[1] > 1 and spikes.strides[1] == 0:
+        return np.broadcast_to(_stored(spikes[:, :1]), spikes.shape)
     native = spikes.dtype.newbyteorder("=")
     if spikes.dtype.kind == "f" and any(np.any(part != np.rint(part)) for part in _parts(spikes)):
         native = np.dtype(np.float32)
     elif native not in (np.uint8, np.int16, np.float32):
-        native = np.dtype(np.uint8 if spikes.dtype == np.bool_ or spikes.max() < 256 else np.int16)
+        small = spikes.dtype == np.bool_ or (spikes.min() >= 0 and spikes.max() < 256)
+        native = np.dtype(np.uint8 if small else np.int16)
     return np.ascontiguousarray(spikes, dtype=native)

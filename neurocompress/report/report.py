@@ -18,6 +18,7 @@ from ..network.graph import Network
 from ..pipeline import Compressed
 from ..simulation.emulator import Overflow
 from .energy import Energy, energy
+from .inputs import InputReport
 from .operations import Operations, neuron_updates, operations, total
 from .verify import Change, Run, VirtualChips
 
@@ -74,9 +75,10 @@ class Spread:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """accuracy: by engine ("float", "compressed", and "emulated" where the chip's arithmetic is known), percent of all
-    labelled samples; held_out: of those that did not calibrate; agreement: percent of samples classified as the float
-    network does. None where there are no labels. virtual: of an analog chip, None for others."""
+    """accuracy: by engine ("float", "sent" where values are sent as graded spikes: the float network on what is sent,
+    "compressed", and "emulated" where the chip's arithmetic is known), percent of all labelled samples; held_out: of
+    those that did not calibrate; agreement: percent of samples classified as the float network does. None where there
+    are no labels. virtual: of an analog chip, None for others."""
 
     model: str
     target: str
@@ -95,6 +97,7 @@ class Report:
     energy: Energy
     assumptions: tuple[str, ...]
     latency: dict[str, int]
+    way: InputReport
 
     @property
     def gates_passed(self) -> bool:
@@ -124,7 +127,8 @@ class Report:
             "virtual_chips": None if self.virtual is None else asdict(self.virtual), "gates_passed": self.gates_passed,
             "layers": [_layer(x) for x in self.layers], "totals": self.totals, "fit": self.fit.to_dict(),
             "energy_before": _energy(self.energy_before), "energy": _energy(self.energy),
-            "assumptions": list(self.assumptions), "latency_steps": self.latency,
+            "assumptions": list(self.assumptions), "latency_steps": self.latency, "input": self.way.to_dict(),
+            "host": None if self.way.host is None else {"input": self.way.host.to_dict()},
         }
 
 
@@ -151,6 +155,7 @@ def make_report(
     *, model: str, profile: Profile, network: Network, compressed: Compressed, integer: OnChip, fit: Fit,
     runs: dict[str, Run], changes: dict[tuple[str, str], tuple[Change, ...]], overflow: dict[str, Overflow],
     virtual: VirtualChips | None, labels: np.ndarray | None, calibration: Split, options: Mapping[str, Any],
+    way: InputReport,
 ) -> Report:
     """Gathers what the stages found."""
     before_of = {c.name: c for c in connections(compressed.original)}
@@ -193,7 +198,7 @@ def make_report(
         energy(section, total(x.sops_before for x in layers), updates),
         energy(section, total(x.sops for x in layers), updates),
         (*compressed.network.notes, *compressed.notes, *integer.notes, *_pooled(after_of), *_said(calibration, layers)),
-        {p.name: p.latency for p in integer.populations})
+        {p.name: p.latency for p in integer.populations}, way)
 
 
 def _spread(virtual: VirtualChips, float_run: Run, labels: np.ndarray | None) -> Spread:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..chip.real import Analog, OnChip, RealNetwork
+from ..data.spikes import SpikeData
+from ..deployed import Deployed
 from ..network.graph import Network
 from ..simulation.analog import CHIPS, SYNAPSES_MAX, monte_carlo, samples_seen, synapse_count
 from ..simulation.emulator import Overflow, emulate
@@ -78,6 +80,17 @@ def emulator_engine(network: OnChip, overflow: dict[str, Overflow], device: str 
     return run
 
 
+def deployed_engine(there: Deployed) -> Engine:
+    """All populations' spikes of a bundle for values as its data hold them; those that the host sends included."""
+    emulated = emulator_engine(there.integer, {})
+
+    def run(values: np.ndarray) -> dict[str, np.ndarray]:
+        sent = there.sent(SpikeData(values, None, "the data"))
+        return {there.integer.input: sent} | emulated(sent)
+
+    return run
+
+
 @dataclass(frozen=True, eq=False)
 class VirtualChips:
     """What a Monte Carlo run over virtual analog chips gave. samples: indices of those that every chip saw.
@@ -113,11 +126,13 @@ def chunks(spikes: np.ndarray, neurons: int) -> Iterator[slice]:
 
 def verify(
     engines: dict[str, Engine], pairs: tuple[tuple[str, str], ...], spikes: np.ndarray | Iterable[np.ndarray],
-    populations: dict[str, int], input_name: str, progress: Callable[[int], None] | None = None,
+    populations: dict[str, int], input_name: str, progress: Callable[[int], None] | None = None, *,
+    sent: Callable[[np.ndarray], np.ndarray] | None = None, real: Collection[str] = (),
 ) -> tuple[dict[str, Run], dict[tuple[str, str], tuple[Change, ...]]]:
     """Runs every engine over spikes (samples, timesteps, *input shape), or batches of them, chunk by chunk.
 
-    pairs: engines whose populations are compared. populations: name -> neurons of those to compare.
+    pairs: engines whose populations are compared. populations: name -> neurons of those to compare. sent: what
+    becomes of the values on their way to a chip; the engines named in `real` take them as they are.
     progress is told the samples done.
     """
     scores: dict[str, list[np.ndarray]] = {name: [] for name in engines}
@@ -127,12 +142,15 @@ def verify(
     done = 0
     batches = [spikes] if isinstance(spikes, np.ndarray) else spikes
     for piece in (batch[part] for batch in batches for part in chunks(batch, sum(populations.values()) * len(engines))):
-        given = activity(piece)
-        outputs = {name: run(piece) for name, run in engines.items()}
+        messages = piece if sent is None else sent(piece)
+        inputs = {name: piece if name in real else messages for name in engines}
+        given = {id(values): activity(values) for values in inputs.values()}
+        outputs = {name: run(inputs[name]) for name, run in engines.items()}
         for name, found in outputs.items():
             output = found["output"]
             scores[name].append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64))
-            for population, more in {input_name: given, **{p: activity(found[p]) for p in populations}}.items():
+            heard = {input_name: given[id(inputs[name])]} | {p: activity(found[p]) for p in populations}
+            for population, more in heard.items():
                 seen[name][population] = seen[name][population] + more if population in seen[name] else more
         for a, b in pairs:
             for p in populations:

@@ -48,7 +48,8 @@ def run(
     python: str | None = None,
     timeout_s: float = 3600.0,
 ) -> LavaRun:
-    """Runs the program in `folder` on `spikes`, integers (samples, steps, *input shape).
+    """Runs the program in `folder` on `spikes`, whole numbers (samples, steps, *input shape), or the real values of a
+    network with a graded input.
 
     record: populations to record besides the output. states: record u and v of all of these as well (slow).
     python: interpreter; see `interpreter.lava_python` for the default.

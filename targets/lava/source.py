@@ -26,7 +26,7 @@ HEADER = '''\
 
     uv run program.py --data spikes.npz --out result.npz [--record NAME ...] [--states]
 
-spikes.npz holds `spikes`, integers of shape (samples, steps, {sizes}).
+spikes.npz holds `spikes`, {values} of shape (samples, steps, {sizes}).
 Every connection takes one step, so each layer runs some steps (its latency) behind the input.
 """
 '''
@@ -105,10 +105,14 @@ class _Program:
         body += ["    }"]
         arguments = (f"input_shape={n.input_shape}, message_bits={n.input_message_bits}, padding={padding(n)}, "
                      f"output={n.output!r}")
+        if (step := n.graded_input) is not None:
+            arguments += f",\n         scale={step.scale!r}, low={step.low}, high={step.high}"
         text = (
             HEADER.format(
                 input=self.layer[n.input], input_shape=n.input_shape, output=self.layer[n.output],
-                output_shape=self.shape[n.output], sizes=", ".join(map(str, n.input_shape)))
+                output_shape=self.shape[n.output], sizes=", ".join(map(str, n.input_shape)),
+                values="whole numbers" if n.graded_input is None else
+                "real values (sent as whole numbers: divided by `scale`, rounded, clipped)")
             + self._imports() + NETWORK + "\n".join(body)
             + f'\n\n\nif __name__ == "__main__":\n    main(network, {arguments})\n'
         )

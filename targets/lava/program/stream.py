@@ -24,22 +24,24 @@ class BadInput(Exception):
     """Something that the user can put right."""
 
 
-def main(network, input_shape, message_bits, padding, output):
+def main(network, input_shape, message_bits, padding, output, scale=None, low=0, high=1):
     """The command line of a program.
 
     network(file, steps, period): builds the processes; returns {layer's name: Layer}.
     message_bits: 0 when the input is spikes (0 or 1), more when it is counts of that many bits.
     padding: steps without input after each sample. output: the layer that is always recorded.
+    scale: None when the input is whole numbers, else real values are sent as round(value / scale), from low to high.
     """
     parser = argparse.ArgumentParser(description="Run this network in Lava's bit-accurate simulation of the chip.")
-    parser.add_argument("--data", required=True, help="npz with `spikes`: integers (samples, steps, *input shape)")
+    parser.add_argument("--data", required=True, help="npz with `spikes`: whole numbers"
+                        + (" (" if scale is None else ", or real values (") + "samples, steps, *input shape)")
     parser.add_argument("--out", required=True, help="npz to write: spikes.NAME (samples, steps, *layer's shape), "
                         "and stream.NAME (all steps, *layer's shape) as it came")
     parser.add_argument("--record", nargs="+", default=[], metavar="NAME", help="layers to record besides the output")
     parser.add_argument("--states", action="store_true", help="also write u.NAME and v.NAME, after each step")
     arguments = parser.parse_args()
     try:
-        spikes = read(arguments.data, input_shape, message_bits)
+        spikes = read(arguments.data, input_shape, message_bits, None if scale is None else (scale, low, high))
         result = run(network, spikes, padding, list(dict.fromkeys([output, *arguments.record])), arguments.states)
         write(arguments.out, result)
     except (BadInput, OSError) as error:
@@ -47,23 +49,40 @@ def main(network, input_shape, message_bits, padding, output):
         sys.exit(2)
 
 
-def read(path, input_shape, message_bits):
-    """The spikes of an npz, checked: integers (samples, steps, *input_shape)."""
+def read(path, input_shape, message_bits, graded):
+    """What an npz sends, checked: integers (samples, steps, *input_shape). graded: scale, low and high of real values.
+    """
     try:
         with np.load(path, allow_pickle=False) as data:
             spikes = data["spikes"]
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: can not read `spikes` from it ({error}). Save it with np.savez.") from None
-    if spikes.dtype.kind not in "biu":
-        raise BadInput(f"{path}: spikes hold {spikes.dtype}. Convert them to integers.")
+    if spikes.dtype.kind not in "biuf":
+        raise BadInput(f"{path}: spikes hold {spikes.dtype}. Convert them to numbers.")
     if spikes.ndim < 3 or spikes.shape[2:] != input_shape or 0 in spikes.shape:
         raise BadInput(f"{path}: spikes have shape {spikes.shape}. Expected (samples, steps, "
                          f"{', '.join(map(str, input_shape))}).")
+    if not np.all(np.isfinite(spikes)):
+        raise BadInput(f"{path}: spikes hold NaN or infinite values. Store 0 where there is no spike.")
+    if graded is not None:
+        return rounded(spikes, *graded)
+    if spikes.dtype.kind == "f":  # whole numbers, whatever type holds them
+        if np.any(spikes != np.rint(spikes)):
+            raise BadInput(f"{path}: spikes hold values that are no whole numbers. Encode them as spikes.")
+        spikes = spikes.astype(np.int64)
     lowest, highest = (0, 1) if message_bits == 0 else (1 - 2**message_bits, 2**message_bits - 1)
     if spikes.min() < lowest or spikes.max() > highest:
         raise BadInput(f"{path}: spikes range from {spikes.min()} to {spikes.max()}. This network takes "
                          f"{lowest} to {highest}.")
     return spikes.astype(np.uint8) if spikes.dtype == bool else spikes
+
+
+def rounded(values, scale, low, high):
+    """Real values as the whole numbers that are sent; a sample at a time, so that memory stays small."""
+    spikes = np.empty(values.shape, dtype=np.int32)
+    for whole, real in zip(spikes, values, strict=True):
+        whole[...] = np.clip(np.rint(np.asarray(real, dtype=np.float64) / scale), low, high)
+    return spikes
 
 
 def run(network, spikes, padding, names, states):
