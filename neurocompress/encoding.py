@@ -17,12 +17,13 @@ from .chip.graded import Graded, graded_for
 from .chip.incoming import graded_width
 from .chip.integer import Arithmetic
 from .chip.profile import Profile
+from .chip.units import weight_format
 from .data.spikes import fractions
 from .errors import Refused, refuse
 from .network.connections import connections
 from .network.encoder import MODES, scaled, split
 from .network.graph import Network
-from .pipeline import ChipGrids, arithmetic_of, on_chip, weight_format
+from .pipeline import ChipGrids, arithmetic_of, on_chip
 from .simulation.float import Peak, batches, simulate
 from .simulation.stored import as_stored
 
