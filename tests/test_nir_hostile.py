@@ -176,3 +176,11 @@ def test_truncated_or_flipped_files_give_a_network_or_a_refusal(good: Path, seed
         good.write_bytes(damaged)
         with suppress(Refused):
             assert isinstance(read(good), Network)
+
+
+def test_a_file_whose_writing_was_cut_short_before_its_first_node_is_known_as_that(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "cut.nir", "w") as file:
+        file.create_group("node")
+        file["version"] = "1.0.8"
+    with pytest.raises(Refused, match="'node' is empty: writing it was cut short"):
+        read(tmp_path / "cut.nir")

@@ -58,6 +58,8 @@ def flatten(tree: Tree) -> Flat:
     root = tree.get("node")
     if not isinstance(root, dict):
         flat.problem("is not a NIR file: it has no group 'node'", "", "Export the model with nir.write")
+    elif not root:
+        flat.problem("its group 'node' is empty: writing it was cut short", "", "Export the model again")
     elif _text(root.get("type")) != "NIRGraph":
         flat.problem(f"holds a single {_text(root.get('type')) or 'untyped node'}, not a NIRGraph", "",
                      "Put it between an Input and an Output with NIRGraph.from_list")
