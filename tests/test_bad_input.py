@@ -117,7 +117,8 @@ def test_a_model_that_is_no_nir_file_is_refused(tmp_path: Path, run: Run) -> Non
     text.write_text("hello")
     empty = tmp_path / "empty.nir"
     empty.touch()
-    for model, sentence in ((cut, "damaged"), (text, "is not an HDF5 file"), (empty, "is empty"),
+    for model, sentence in ((cut, "it holds 20000 of "),
+                            (text, "that begins 'hello', not a NIR file"), (empty, "is an empty file"),
                             (tmp_path / "none.nir", "does not exist"), (tmp_path, "it is a folder, and no bundle"),
                             (tmp_path / ("a" * 400), "Check the path"), (text / "x.nir", "Check the path")):
         found = refused(run, tmp_path, "check", model, *TO)
@@ -178,8 +179,9 @@ def test_data_that_are_no_npz_file_are_refused(data: Path, tmp_path: Path, run: 
     cut.write_bytes(data.read_bytes()[:-100])
     plain = tmp_path / "plain.npy"
     np.save(plain, np.zeros((2, 3, 64)))
-    for bad, sentence in ((cut, "not a .npz file, or only the beginning"), (plain, "not a .npz file"),
-                          (tmp_path / "none.npz", "there is no such file"), (tmp_path, "there is no such file")):
+    for bad, sentence in ((cut, "only the beginning of a .npz file"), (plain, "(.npy), not a .npz file"),
+                          (tmp_path / "none.npz", "there is no such file"),
+                          (tmp_path, "is a folder, and a .npz file is")):
         assert sentence in refused(run, tmp_path, "simulate", DIGITS, "--data", bad)
 
 

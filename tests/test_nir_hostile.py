@@ -43,9 +43,12 @@ def test_what_is_no_hdf5_file_at_all(tmp_path: Path) -> None:
     assert "does not exist" in refusal(path)
     assert "is a folder" in refusal(tmp_path)
     refusal("null\0byte.nir")
-    for content, expected in ((b"", "is empty"), (b"hello world, no model", "is not an HDF5 file"),
-                              (b"\x89HDF\r\n\x1a\n", "is damaged"), (pickle.dumps([1]), "never opened"),
-                              (b"PK\x03\x04" + bytes(99), "never opened")):
+    for content, expected in ((b"", "is an empty file"),
+                              (b"hello, no model", "begins 'hello, no model', not a NIR file"),
+                              (b"\x89HDF\r\n\x1a\n", "only the beginning of an HDF5 file"),
+                              (b"\x8dHDF\r\n\x1a\n" + bytes(90), "is not an HDF5 file"),
+                              (pickle.dumps([1]), "never opened"),
+                              (b"PK\x03\x04" + bytes(99), "only the beginning of a .npz or PyTorch file")):
         path.write_bytes(content)
         assert expected in refusal(path)
     os.mkfifo(tmp_path / "pipe")

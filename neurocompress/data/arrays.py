@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
+from ..file_kinds import kind_of
 
 #: Arrays of one file may take this many bytes in memory.
 MAX_BYTES = 8 * 2**30
@@ -43,11 +44,15 @@ def read_arrays(
     Raises `Refused` for a file that is missing, not a .npz, damaged, too large or holds Python objects.
     """
     file = str(path)
+    if Path(path).is_dir():
+        raise refuse("is a folder, and a .npz file is expected", file=file,
+                     fix="Name the file in it")
     if not Path(path).is_file():
         raise refuse("there is no such file", file=file, fix="Check the path")
+    if (kind := kind_of(path, "spikes")) is not None:
+        raise refuse(f"is {kind[0]}", file=file, fix=kind[1])
     if not zipfile.is_zipfile(path):
-        raise refuse("this is not a .npz file, or only the beginning of one", file=file,
-                     fix="Copy it again, or write it with numpy.savez_compressed(FILE, spikes=...)")
+        raise refuse("is not a .npz file", file=file, fix="Write it with numpy.savez_compressed(FILE, spikes=...)")
     try:
         with zipfile.ZipFile(path) as archive:
             wanted = [
@@ -60,6 +65,12 @@ def read_arrays(
             return {m.filename[:-4]: _read(archive, m, file) for m in wanted}
     except _BROKEN as error:
         raise refuse(f"it can not be opened as a .npz file ({error})", file=file, fix="Write the file again") from error
+
+
+def array_names(path: str | Path) -> list[str]:
+    """Names of the arrays in a .npz file that `read_arrays` could read."""
+    with zipfile.ZipFile(path) as archive:
+        return [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
 
 
 def _check_packing(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
+from ..file_kinds import pointer_of
 from .arrays import read_arrays
 
 #: A recording of more bytes than this is not read: 200 million events of 5 bytes.
@@ -83,7 +84,10 @@ def read_recording(path: str | Path) -> Events:
         if path.stat().st_size > MAX_RECORDING:
             raise refuse(f"it holds {path.stat().st_size} bytes, at most {MAX_RECORDING} are read", file=str(path),
                          fix="Split the recording")
-        return read_bits40(path.read_bytes(), overflow=path.suffix == ".bin")
+        data = path.read_bytes()
+        if (pointer := pointer_of(data)) is not None:  # its text could be read as events
+            raise refuse(f"is {pointer[0]}", file=str(path), fix=pointer[1])
+        return read_bits40(data, overflow=path.suffix == ".bin")
     except ValueError as error:
         raise refuse(str(error), file=str(path), fix="The file is cut off: fetch it again") from error
     except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
-from .arrays import MAX_BYTES, read_arrays, save_arrays
+from .arrays import MAX_BYTES, array_names, read_arrays, save_arrays
 from .axes import misread
 
 __all__ = ["MAX_COUNT", "SpikeData", "load_spikes", "poisson", "save_arrays"]
@@ -99,11 +99,16 @@ def load_spikes(
     file = str(path)
     arrays = read_arrays(path, names=("spikes", "labels"), max_bytes=max_bytes)
     spikes, labels = arrays.get("spikes"), arrays.get("labels")
+    if spikes is None:
+        held = ", ".join(f"'{name[:40]}'" for name in array_names(path)[:8]) or "nothing"
+        raise Refused([Problem(f"it holds no array 'spikes', but {held}", file=file, fix=(
+            "Give the bundle's folder as the model, and spikes as --data" if Path(path).name == "integer.npz" else
+            "Store (samples, timesteps, *input shape) as 'spikes', and class numbers as 'labels'"))])
     return checked(spikes, labels, input_shape, file, analog, need_labels).repeated(steps)
 
 
 def checked(
-    spikes: np.ndarray | None, labels: np.ndarray | None, input_shape: tuple[int, ...] | None, file: str,
+    spikes: np.ndarray, labels: np.ndarray | None, input_shape: tuple[int, ...] | None, file: str,
     analog: bool = False, need_labels: bool = False,
 ) -> SpikeData:
     """Arrays as `SpikeData`, held against the same rules wherever they came from. file: what messages call them.
@@ -112,10 +117,7 @@ def checked(
     """
     problems: list[Problem] = []
     turned = False
-    if spikes is None:
-        problems.append(Problem(
-            "it holds no array 'spikes'", fix="Store (samples, timesteps, *input shape) as 'spikes'", file=file))
-    elif spikes.dtype.kind not in "biuf":
+    if spikes.dtype.kind not in "biuf":
         problems.append(Problem(f"it holds {spikes.dtype} values, expected numbers", "array 'spikes'",
                                 "Give a plain numeric array", file))
     else:
@@ -130,12 +132,12 @@ def checked(
         if spikes.size:
             problems += _value_problems(spikes, file, analog)
     if labels is not None:
-        samples = None if spikes is None or spikes.ndim == 0 or turned else len(spikes)
+        samples = None if spikes.ndim == 0 or turned else len(spikes)
         problems += _label_problems(labels, samples, file)
     elif need_labels:
         problems.append(Problem(
             "it holds no array 'labels'", fix="Store one class number per sample as 'labels'", file=file))
-    if problems or spikes is None:
+    if problems:
         raise Refused(problems)
     return SpikeData(
         _stored(spikes), None if labels is None else labels.astype(np.int64), Path(file).name)

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
+from ..file_kinds import kind_of
 
 Value = str | np.ndarray
 Tree = dict[str, Any]  # of Value and Tree
@@ -58,11 +59,8 @@ def load(path: Path) -> Tree:
             sound = head[:8] != _SIGNATURE or _sound(stream, head)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise refuse(f"can not be read: {error}", file=file, fix="Check its permissions") from None
-    if not head:
-        raise refuse("is empty", file=file, fix=_EXPORT)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
-        raise refuse("is a PyTorch archive or a pickle, not a NIR file: it is never opened, because "
-                     "unpickling runs code", file=file, fix="Export the model with nir.write")
+    if (kind := kind_of(path, "network")) is not None:
+        raise refuse(f"is {kind[0]}", file=file, fix=kind[1])
     if head[:8] != _SIGNATURE:
         raise refuse("is not an HDF5 file, so it is not a NIR file", file=file, fix=_EXPORT)
     if not sound:

@@ -57,7 +57,8 @@ def flatten(tree: Tree) -> Flat:
     flat = Flat()
     root = tree.get("node")
     if not isinstance(root, dict):
-        flat.problem("is not a NIR file: it has no group 'node'", "", "Export the model with nir.write")
+        held = ", ".join(f"'{name}'" for name in list(tree)[:8]) or "nothing"
+        flat.problem(f"is not a NIR file: it has no group 'node', but {held}", "", "Export the model with nir.write")
     elif not root:
         flat.problem("its group 'node' is empty: writing it was cut short", "", "Export the model again")
     elif _text(root.get("type")) != "NIRGraph":

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..network.graph import Network
 from ..network.nodes import Conv, Delay, Flatten, Linear, Neuron, Node, Pool, Scale, Threshold, parameters
+from .titles import node_kind
 
 
 def inspect_network(network: Network) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def inspect_network(network: Network) -> dict[str, Any]:
         node, sources = network.nodes[name], network.inputs_of(name)
         nodes.append({
             "name": name,
-            "kind": _kind(node),
+            "kind": node_kind(node),
             "input_shape": list(shapes[sources[0]]) if sources else None,
             "output_shape": list(shapes[name]),
             "inputs": list(sources),
@@ -34,7 +35,7 @@ def inspect_network(network: Network) -> dict[str, Any]:
         "edges": [list(edge) for edge in network.edges],
         "feedback": sorted(list(edge) for edge in network.feedback),
         "populations": [
-            {"name": name, "kind": _kind(network.nodes[name]), "neurons": int(np.prod(shapes[name]))}
+            {"name": name, "kind": node_kind(network.nodes[name]), "neurons": int(np.prod(shapes[name]))}
             for name in network.populations
         ],
         "parameters": network.parameters,
@@ -44,19 +45,6 @@ def inspect_network(network: Network) -> dict[str, Any]:
         "conventions": network.conventions.to_dict(),
         "notes": list(network.notes),
     }
-
-
-def _kind(node: Node) -> str:
-    """NIR's name of a node, with the axes of a convolution and the kind of a pool."""
-    if isinstance(node, Neuron):
-        return node.kind
-    if isinstance(node, Conv):
-        return f"Conv{node.weight.ndim - 2}d"
-    if isinstance(node, Pool):
-        return "SumPool2d" if node.kind == "sum" else "AvgPool2d"
-    if isinstance(node, Linear):
-        return "Linear" if node.bias is None else "Affine"
-    return type(node).__name__
 
 
 def _range(values: np.ndarray) -> float | dict[str, float]:

@@ -1,0 +1,64 @@
+"""What a layer is called before people: a name that is only a number says nothing, so its kind and sizes stand beside.
+
+JSON, files and Python keep the plain name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ..network.graph import Network
+from ..network.nodes import Conv, Linear, Neuron, Node, Pool, Shape
+
+#: Names that say nothing: "0", "1", "3.0".
+NUMBER = re.compile(r"\d+(\.\d+)*")
+
+
+def layer_title(name: str, node: Node, shape: Shape) -> str:
+    """"layer 0 (Linear 784 x 128)" for a name that is a number, and any other name as it is. shape: of its output."""
+    if not NUMBER.fullmatch(name):
+        return name
+    kind = node_kind(node)
+    if isinstance(node, Linear):
+        sizes: tuple[int, ...] = node.weight.shape[::-1]
+    elif isinstance(node, Conv):
+        sizes = (node.weight.shape[1] * node.groups, node.weight.shape[0])
+        kind, sizes = f"{kind} {_times(sizes)}, kernel", node.weight.shape[2:]
+    else:
+        sizes = shape
+    return f"layer {name} ({kind} {_times(sizes)})"
+
+
+def titles_of(network: Network) -> dict[str, str]:
+    """The titles of all nodes whose names are numbers."""
+    return {name: layer_title(name, node, network.shapes[name]) for name, node in network.nodes.items()
+            if NUMBER.fullmatch(name)}
+
+
+def titled(text: str, titles: Mapping[str, str]) -> str:
+    """A name, several joined by "+" or commas, or a sentence with quoted names, with titles instead of numbers."""
+    if not titles:
+        return text
+    parts = re.split(r"( \+ |, )", text)
+    if all(part in titles or part in (" + ", ", ") or k % 2 for k, part in enumerate(parts)):
+        return "".join(titles.get(part, part) for part in parts)
+    return re.sub(r"(?:(?:layer|node|population) )?'(\d+(?:\.\d+)*)'",
+                  lambda found: titles.get(found[1], found[0]), text)
+
+
+def node_kind(node: Node) -> str:
+    """NIR's name of a node, with the axes of a convolution and the kind of a pool."""
+    if isinstance(node, Neuron):
+        return node.kind
+    if isinstance(node, Conv):
+        return f"Conv{node.weight.ndim - 2}d"
+    if isinstance(node, Pool):
+        return "SumPool2d" if node.kind == "sum" else "AvgPool2d"
+    if isinstance(node, Linear):
+        return "Linear" if node.bias is None else "Affine"
+    return type(node).__name__
+
+
+def _times(sizes: Shape) -> str:
+    return " x ".join(map(str, sizes))
