@@ -200,18 +200,20 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
           sparsity: float | dict[str, float] | None, chips: int | None, fan_in_policy: FanInPolicy | None, fit: bool,
           input: InputMode, reading: dict[str, Any], as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
+    from .report.progress import progress
     from .verbs import check as run
     from .verbs import check_compressed
 
     searched = None
     if fit and sparsity is not None:
         raise Refused(Problem("--fit chooses the sparsity itself", fix="Give --fit or --sparsity, not both"))
-    if fit:
-        found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy,
-                                           input=input, **reading)
-    else:
-        found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy, input=input,
-                    **reading)
+    with progress(as_json) as told:
+        if fit:
+            found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy,
+                                               input=input, progress=told, **reading)
+        else:
+            found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy,
+                        input=input, progress=told, **reading)
     if as_json:
         emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
     else:
@@ -242,8 +244,9 @@ def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: d
         writable(out)
     with progress(as_json) as told:
         found = run(model, data, engine=engine, steps=steps, record=record, progress=told, **reading)
-    if out is not None:
-        save_arrays(out, found.arrays)
+        if out is not None:
+            told("writing the spikes", 0, 0)
+            save_arrays(out, found.arrays)
     if as_json:
         emit("simulate", runs.simulation_data(found, out))
     else:
@@ -258,9 +261,11 @@ def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: d
 def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
     """Nodes, shapes, parameters and neuron models of MODEL, and what was assumed and why."""
     from .report.inspect import inspect_network
+    from .report.progress import progress
     from .verbs import load
 
-    found = inspect_network(load(model, **reading))
+    with progress(as_json, "reading the model"):
+        found = inspect_network(load(model, **reading))
     if as_json:
         emit("inspect", found)
     else:
@@ -346,12 +351,16 @@ def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: in
            as_json: bool) -> int:
     """Turn event recordings (.bin, .bs2, .npz, a folder of them) into spikes of FILE.npz."""
     from .data.frames import events_to_spikes
+    from .report.progress import progress
 
     sizes = tuple(int(part) for part in shape.split(",")) if shape.replace(",", "").isdigit() else ()
     if len(sizes) != 3:
         raise Refused(Problem(f"--shape is '{shape}'", fix="Give three numbers: channels,height,width"))
-    found = events_to_spikes(source, dt, steps, sizes, limit, binary)
-    found.save(out)
+    with progress(as_json) as told:
+        found = events_to_spikes(source, dt, steps, sizes, limit, binary,
+                                 progress=lambda done, total: told("reading recordings", done, total))
+        told("writing the spikes", 0, 0)
+        found.save(out)
     facts = {"out": str(out), "samples": found.samples, "steps": found.steps, "input_shape": list(found.input_shape),
              "labels": found.labels is not None, "source": found.name}
     if as_json:

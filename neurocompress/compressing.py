@@ -120,13 +120,15 @@ def compress_file(
     if seed < 0 or (samples is not None and samples < 1) or (finetune is not None and finetune < 1):
         raise refuse("--seed, --samples or --finetune is too small",
                      fix="Give a seed from 0, and at least one sample and one epoch")
+    tell = progress or (lambda stage, done, total: None)
+    tell("reading the model", 0, 0)
     network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
+    tell("reading the data", 0, 0)
     given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True, steps=steps)
     if given is not None and samples is not None:
         given = given.chosen(drawn(given.samples, samples, seed))
     if finetune is not None and given is None:
         raise refuse("fine-tuning needs data", fix="Give --data")
-    tell = progress or (lambda stage, done, total: None)
     if finetune is not None and flags.get("distill") is None:
         flags["distill"] = 0  # labels say more than the teacher alone, and fine-tuning hears both
     result = compress(network, None if given is None else given.spikes, recipe=recipe, memory=memory, progress=tell,
@@ -137,5 +139,6 @@ def compress_file(
     if given is not None:
         total = given.samples
         measured = measure(result, given, lambda done: tell("measuring", done, total))
+    tell("writing the network", 0, 0)
     save(result, Path(out))
     return result, measured

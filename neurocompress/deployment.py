@@ -102,7 +102,9 @@ def deploy(
     if path is not None and bundle.is_bundle(path):
         raise refuse("it is a bundle, so it was deployed already", file=str(path),
                      fix=f"To deploy its compressed network again, give {path / bundle.MODEL}")
+    tell("reading the model", 0, 0)
     network = load(model, preset=preset, dt=dt, reset=reset, convention=asked)
+    tell("reading the data", 0, 0)
     values, calibration, split, stream = _data(
         network, data, steps, seed, HEAD if max_drop is None else HEAD_TO_CHOOSE)
     way = encoding(network, profile, None if values is None else values.spikes, calibration, input, split.source)
@@ -129,6 +131,7 @@ def deploy(
     if not split.synthetic:
         found = _learned(found, board, calibration, within, tell)
     compressed = replace(found.compressed, notes=(*way.said, *found.said, *found.compressed.notes))
+    tell("building the chip's network", 0, 0)
     integer = replace(compressed.integer_network(input_bits), graded_input=way.graded)
     _refuse_unwritable(profile, integer)
 
@@ -164,6 +167,7 @@ def deploy(
             "seed": seed})
     folder = None
     if out is not None:
+        tell("writing the bundle", 0, 0)
         folder = Path(out)
         write_bundle(folder, compressed, integer, report, target, way)
     return Deployment(network, compressed, integer, placed, report, folder)

@@ -24,6 +24,7 @@ from .network.encoder import InputMode
 from .network.graph import Network
 
 if TYPE_CHECKING:
+    from .chip.real import OnChip
     from .chip.schema import FanInPolicy
     from .data.given import Data, Stream
     from .data.spikes import SpikeData
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
 
 ENGINES = ("float", "emulator", "lava")
 
+#: Told a phase, what is done of it and what there is to do (0 where nobody knows).
 Progress = Callable[[str, int, int], None]
+
+
+def _untold(phase: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
 
 
 def load(
@@ -65,7 +71,7 @@ def check(
     model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None,
     sparsity: float | Mapping[str, float] | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, input: InputMode = "auto", preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, convention: Overrides = (),
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (), progress: Progress | None = None,
 ) -> Fit:
     """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read.
 
@@ -74,8 +80,11 @@ def check(
     or "join". input: how values reach the chip; with "host" the layers that the host computes are not counted,
     otherwise all are. preset, dt, reset, convention: as `load`.
     """
+    tell = progress or _untold
+    tell("reading the model", 0, 0)
     network, profile, said = _for_chip(
         target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input)
+    tell("placing the layers on cores", 0, 0)
     found = check_fit(network, profile, bits, sparsity, chips=chips, policy=fan_in_policy)
     return replace(found, notes=(*said, *found.notes))
 
@@ -93,7 +102,7 @@ def _for_chip(
 def check_compressed(
     model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, input: InputMode = "auto", preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, convention: Overrides = (),
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (), progress: Progress | None = None,
 ) -> tuple[Fit, Found]:
     """The mildest compression with which a network fits a chip, estimated from its weights: no data, no torch.
 
@@ -101,8 +110,11 @@ def check_compressed(
     compressed network; where nothing fits, that of the network as it is. input, preset, dt, reset, convention: as
     `check`. Raises `Refused`.
     """
+    tell = progress or _untold
+    tell("reading the model", 0, 0)
     network, profile, said = _for_chip(
         target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input)
+    tell("searching the mildest compression that fits", 0, 0)
     bits = one_width(bits)
     plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
@@ -113,10 +125,10 @@ def check_compressed(
 @dataclass(frozen=True, eq=False)
 class Simulation:
     """arrays: "output" and every recorded node, (samples, timesteps, *shape); of a stream of batches only what was
-    recorded. rates: of the output and every recorded node, share of neurons and steps with a value other than 0.
-    accuracy: percent, None without labels.
-    overflow: of the emulator, by population. mismatches: Lava against the emulator, by population, when Lava ran.
-    seconds_per_step: of Lava."""
+    recorded. accuracy: percent, None without labels. overflow: of the emulator, by population. mismatches: Lava against
+    the emulator, by population, when Lava ran. seconds_per_step: of Lava. rates: of the output and every recorded node,
+    share of neurons and steps with a value other than 0. titles: what people are shown instead of names that are
+    numbers."""
 
     engine: str
     arrays: dict[str, np.ndarray]
@@ -129,6 +141,7 @@ class Simulation:
     samples: int
     steps: int
     rates: dict[str, float]
+    titles: Mapping[str, str]
 
 
 def simulate(
@@ -150,7 +163,7 @@ def simulate(
     if engine not in ENGINES:
         raise refuse(f"unknown engine '{engine}'", fix=f"Engines: {', '.join(ENGINES)}")
     path, names = path_of(model), tuple(dict.fromkeys([record] if isinstance(record, str) else record))
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or _untold
     if engine != "float" and (path is None or not bundle.is_bundle(path)):
         raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=title_of(model),
                      fix="Run `neurocompress deploy MODEL --target NAME --out DIR` first and give DIR")
@@ -162,23 +175,27 @@ def simulate(
         from .simulation.float import check_record
         from .simulation.float import simulate as simulate_float
 
+        tell("reading the model", 0, 0)
         network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
+        tell("reading the data", 0, 0)
         others = tuple(name for name in names if name != "output")
         check_record(network, others)
         if path is not None and bundle.is_bundle(path) and (there := deployed(path)).real:
             return there.with_notes(lambda note: _gathered(
                 "float", lambda given, told: (there.in_float(network, note(given), others, told), {}),
-                spikes_of(data, there.input_shape, analog=True, steps=steps), names, network.notes, tell, "simulating"))
+                spikes_of(data, there.input_shape, analog=True, steps=steps), names, network, tell, "simulating"))
         return _gathered(
             "float", lambda given, told: (simulate_float(network, given.spikes, names, progress=told), {}),
-            spikes_of(data, network.shapes[network.input], analog=True, steps=steps), names, network.notes, tell,
+            spikes_of(data, network.shapes[network.input], analog=True, steps=steps), names, network, tell,
             "simulating")
     assert path is not None
+    tell("reading the bundle", 0, 0)
     chip = deployed(path)
+    tell("reading the data", 0, 0)
     if engine == "emulator":
         return chip.with_notes(lambda note: _gathered(
             "emulator", lambda given, told: _emulated(chip, note(given), names, told),
-            spikes_of(data, chip.input_shape, analog=True, steps=steps), names, chip.integer.notes, tell, "emulating"))
+            spikes_of(data, chip.input_shape, analog=True, steps=steps), names, chip.integer, tell, "emulating"))
     return chip.with_notes(lambda note: _in_lava(
         path, chip, note(held(data, chip.input_shape, analog=True, steps=steps)), names, tell, timeout_s))
 
@@ -201,9 +218,9 @@ def _in_lava(
     from .backends import backend
 
     network = there.integer
-    emulated = _gathered("lava", lambda data, told: _emulated(there, data, names, told), given, names, network.notes,
+    emulated = _gathered("lava", lambda data, told: _emulated(there, data, names, told), given, names, network,
                          tell, "emulating")
-    tell("running Lava", 0, 0)
+    tell("starting Lava and running it", 0, 0)
     own = there.on_host(given.spikes, names)
     others = [name for name in names if name != "output" and name not in own]
     run = backend("lava").run(
@@ -211,7 +228,7 @@ def _in_lava(
         timeout_s=timeout_s)
     lava = own | {name: run.spikes[name] for name in others} | {"output": run.spikes[network.output]}
     mismatches = {name: int(np.count_nonzero(lava[name] != emulated.arrays[name])) for name in lava}
-    found = _gathered("lava", lambda data, told: (lava, emulated.overflow), given, names, network.notes, tell, "")
+    found = _gathered("lava", lambda data, told: (lava, emulated.overflow), given, names, network, tell, "")
     return replace(found, mismatches=mismatches, seconds_per_step=run.seconds_per_step)
 
 
@@ -220,11 +237,12 @@ Ran = Callable[["SpikeData", Callable[[int], None]], "tuple[dict[str, np.ndarray
 
 
 def _gathered(
-    engine: str, run: Ran, given: SpikeData | Stream, names: tuple[str, ...], notes: tuple[str, ...], tell: Progress,
-    stage: str,
+    engine: str, run: Ran, given: SpikeData | Stream, names: tuple[str, ...], network: Network | OnChip,
+    tell: Progress, stage: str,
 ) -> Simulation:
     """Runs data, or batch by batch a stream of it, and keeps what was asked for."""
     from .data.spikes import SpikeData
+    from .report.titles import all_titles
     from .simulation.emulator import Overflow
 
     kept = tuple(dict.fromkeys((*names, "output"))) if isinstance(given, SpikeData) else names
@@ -255,7 +273,8 @@ def _gathered(
     return Simulation(
         engine, {name: np.concatenate(several) if len(several) > 1 else several[0] for name, several in parts.items()},
         found, 100.0 * float(np.mean(found == np.concatenate(labels))) if labels else None, overflow, None, None,
-        (*notes, *said), samples, steps, {name: sent / max(1, size) for name, (sent, size) in counts.items()})
+        (*network.notes, *said), samples, steps, {name: sent / max(1, size) for name, (sent, size) in counts.items()},
+        all_titles(network))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +290,7 @@ class Comparison:
     populations: tuple[Change, ...]
     runs: tuple[Run, Run]
     notes: tuple[str, ...]
+    titles: Mapping[str, str]
 
 
 def compare(
@@ -288,12 +308,15 @@ def compare(
     from .report.verify import verify
 
     asked = {"preset": preset, "convention": overrides(convention, preset=preset, dt=dt, reset=reset)}
+    tell = progress or _untold
+    tell("reading the models", 0, 0)
     first, second = _runnable(a, b, asked), _runnable(b, a, asked)
     if first.input_shape != second.input_shape:
         raise Refused(Problem(
             f"A takes inputs of shape {first.input_shape}, B of {second.input_shape}",
             fix="Compare networks for the same data"))
     both = {n: int(np.prod(s)) for n, s in first.shapes.items() if second.shapes.get(n) == s}
+    tell("reading the data", 0, 0)
     given = spikes_of(data, first.input_shape, analog=True, steps=steps)
     labels: list[np.ndarray] = []
 
@@ -306,13 +329,14 @@ def compare(
     count = given.samples if isinstance(given, SpikeData) else 0
     runs, changes = verify(
         {"a": first.engine, "b": second.engine}, (("a", "b"),), batches(), both, first.input,
-        progress=lambda done: progress("comparing", done, count) if progress else None)
+        progress=lambda done: tell("comparing", done, count))
     accuracy = None
     if labels:
         accuracy = tuple(100.0 * float(np.mean(runs[k].classes == np.concatenate(labels))) for k in "ab")
     agreement = 100.0 * float(np.mean(runs["a"].classes == runs["b"].classes))
     return Comparison(title_of(a), title_of(b), len(runs["a"].scores), accuracy, agreement,  # type: ignore[arg-type]
-                      changes["a", "b"], (runs["a"], runs["b"]), (*first.notes, *second.notes))
+                      changes["a", "b"], (runs["a"], runs["b"]), (*first.notes, *second.notes),
+                      first.titles | second.titles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,10 +346,12 @@ class _Runnable:
     input: str
     input_shape: tuple[int, ...]
     notes: tuple[str, ...]
+    titles: dict[str, str]
 
 
 def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnable:
     """A bundle as its emulator, a model as its float simulation, read as the user asks or as the other one was."""
+    from .report.titles import all_titles
     from .report.verify import deployed_engine, float_engine
 
     path, other = path_of(model), path_of(beside)
@@ -335,7 +361,7 @@ def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnabl
         if there.host is not None:
             shapes[there.integer.input] = there.integer.input_shape
         return _Runnable(deployed_engine(there), shapes, there.integer.input, there.input_shape,
-                         (f"{path}: emulated in the chip's integers",))
+                         (f"{path}: emulated in the chip's integers",), all_titles(there.integer))
     reading, how = {k: v for k, v in asked.items() if v}, "read with"
     if isinstance(model, Network):
         reading = {}  # it was read already
@@ -346,7 +372,8 @@ def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnabl
     said = f", {how} " + ", ".join(f"{k} {shown(v)}" for k, v in named.items()) if named else ""
     shapes = {n: network.shapes[n] for n in network.populations}
     return _Runnable(float_engine(network), shapes, network.input, network.shapes[network.input],
-                     (f"{title_of(model)}: simulated in floating point{said}", *network.notes))
+                     (f"{title_of(model)}: simulated in floating point{said}", *network.notes),
+                     all_titles(network))
 
 
 def _reading_of(folder: Path) -> dict[str, Any]:

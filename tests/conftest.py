@@ -39,6 +39,12 @@ def lava() -> str:
         raise
 
 
+@pytest.fixture(autouse=True)
+def silent_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a verb prints on stderr does not depend on how long it takes here: progress lines begin late."""
+    monkeypatch.setattr("neurocompress.report.progress.FIRST_S", 1e9)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Tiny tensors: threads would only wait for each other."""

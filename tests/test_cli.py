@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -344,26 +343,6 @@ def test_ctrl_c_ends_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neurocompress.verbs.check", stopped)
     seen = run("check", DIGITS, "--target", "loihi2")
     assert (seen.status, seen.out, seen.err.strip()) == (130, "", "stopped")
-
-
-def test_progress_goes_to_stderr_and_only_to_a_terminal(monkeypatch: pytest.MonkeyPatch,
-                                                        capsys: pytest.CaptureFixture[str]) -> None:
-    from neurocompress.report.progress import progress
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for terminal, as_json in ((True, False), (True, True), (False, False)):
-        stderr = Terminal() if terminal else io.StringIO()
-        monkeypatch.setattr(sys, "stderr", stderr)
-        monkeypatch.setenv("TERM", "xterm")
-        with progress(as_json) as told:
-            told("calibrating", 1, 3)
-            told("compressing [bold]'x\x1b'", 0, 0)
-            told("calibrating", 3, 3)
-        assert bool(stderr.getvalue()) == (terminal and not as_json)
-    assert capsys.readouterr().out == ""
 
 
 def test_a_reader_that_stops_early_and_a_terminal_without_unicode_do_no_harm() -> None:

@@ -167,7 +167,7 @@ LOADS = {  # file: what its notes must say ("" when nothing was repaired)
     "nir_other/spyx_scnn_mnist": "",
 }
 REFUSED = {
-    "nir_malformed/Braille_snntorch_3049cfa1": ["is a PyTorch file (torch.save), which is never opened, because unpickling runs code"],
+    "nir_malformed/Braille_snntorch_3049cfa1": ["is a PyTorch file (torch.save), which is never opened"],
     "nir_malformed/demo_scnn_pre_edges_format": [
         "its graph has no edges, a format from before NIR stored them", "node '1' (Conv2d): 'weight' is missing"],
     "nir_malformed/spyx_shd": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -99,10 +100,12 @@ def events_to_spikes(
     shape: Shape = NMNIST,
     limit: int | None = None,
     binary: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SpikeData:
     """Recordings as spikes: frames (recordings, steps, *shape), with labels where the source has them.
 
-    source: what `load_events` reads, or `Recordings`. Other arguments as for `frames`.
+    source: what `load_events` reads, or `Recordings`. Other arguments as for `frames`. progress is told the recordings
+    read and all there are.
     uint8, or int16 where a frame needs it.
     Raises `Refused` with the problems of every recording; the result may take at most `MAX_BYTES`.
     """
@@ -114,6 +117,8 @@ def events_to_spikes(
     broken = 0
     late = total = 0
     for i in range(count):
+        if progress:
+            progress(i, count)
         try:
             events = recordings.read(i)
             frame = frames(events, shape, dt, steps, binary)

@@ -14,6 +14,7 @@ from ..network.connections import connections
 from .figures import change, count, percent, rate, share, size
 from .operations import operations, total
 from .tables import console, notes, table
+from .titles import titles_of
 from .verify import Change, Run, float_engine, verify
 
 if TYPE_CHECKING:
@@ -88,17 +89,17 @@ def compressed_data(result: Result, measured: Measured | None, out: Path) -> dic
 
 def show(result: Result, measured: Measured | None, out: Path) -> None:
     """For people."""
-    to = console()
+    to, of = console(), titles_of(result.original)
     before, after = stored_bytes(result)
     to.print(f"{out}: {share(result.sparsity)} of all weights are zero, {change(size(before), size(after))} (estimate)",
              style="bold")
     to.print()
     table(to, "Layers", ("layer", "weights", "zeros", "bits", "potential lost", "inputs without a spike"),
-          [(name, count(layer.weight.size), share(float(np.mean(layer.weight == 0))),
+          [(of(name), count(layer.weight.size), share(float(np.mean(layer.weight == 0))),
             "float" if layer.bits is None else str(layer.bits), share(layer.share_lost), count(layer.dead_inputs))
            for name, layer in result.layers.items()])
     if measured is not None:
-        rows = [(c.population, change(rate(c.rate_before), rate(c.rate_after)),
+        rows = [(of(c.population), change(rate(c.rate_before), rate(c.rate_after)),
                  change(count(c.dead_before), count(c.dead_after)), f"{c.van_rossum:.3g}")
                 for c in measured.populations]
         table(to, "Populations, on the calibration data",
@@ -108,4 +109,4 @@ def show(result: Result, measured: Measured | None, out: Path) -> None:
             to.print(f"accuracy on the calibration data: {change(*map(percent, measured.accuracy))}; "
                      "`neurocompress compare` measures it on other data")
         to.print()
-    notes(to, "Notes", result.notes)
+    notes(to, "Notes", map(of, result.notes))

@@ -31,16 +31,24 @@ def shortened(name: str, width: int) -> str:
     """A name of at most `width` columns: its middle goes, because names differ at both ends."""
     if cell_len(name) <= width:
         return name
-    keep = max(2, width - 1)
-    front = (keep + 1) // 2
-    return f"{name[:front]}{ELLIPSIS}{name[len(name) - (keep - front):]}" if keep - front else name[:front] + ELLIPSIS
+    front, back = "", ""
+    for _ in name:  # a character may take two columns
+        if cell_len(front) > cell_len(back):
+            if cell_len(front + back) + cell_len(name[len(name) - len(back) - 1]) > width - 1:
+                break
+            back = name[len(name) - len(back) - 1] + back
+        else:
+            if cell_len(front + back) + cell_len(name[len(front)]) > width - 1:
+                break
+            front += name[len(front)]
+    return front + ELLIPSIS + back
 
 
 def layout(width: int, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int,
            total: Sequence[str] | None = None) -> list[Line]:
     """The lines of a table; the first `left` columns hold text, the others numbers, and the first one names the row."""
     every = [*rows, *([total] if total is not None else [])]
-    wanted = [_Column(name, [row[k] for row in every], k < left) for k, name in enumerate(columns)]
+    wanted = [_Column(name, [row[k] for row in every], k < left, k == 0) for k, name in enumerate(columns)]
     blocks, rest = [], list(range(1, len(columns)))
     while True:
         taken = rest
@@ -61,18 +69,20 @@ def layout(width: int, columns: Sequence[str], rows: Sequence[Sequence[str]], le
 class _Column:
     """A column's cells, and the widths between which it can be."""
 
-    def __init__(self, heading: str, cells: Sequence[str], text: bool):
+    def __init__(self, heading: str, cells: Sequence[str], text: bool, names: bool):
         self.heading, self.cells, self.text = heading, cells, text
         self.whole = max(map(cell_len, cells), default=0)
         words = [cell_len(word) for cell in cells for word in (cell.split() if text else _pieces(cell))]
         self.broken = max(words, default=0)
         self.head_whole = max(map(cell_len, heading.split("\n")))
         self.head_broken = max((cell_len(word) for word in heading.split()), default=0)
-        #: Widths from wide to narrow: heading in one line, heading wrapped, cells broken, names shortened.
+        #: Widths from wide to narrow: heading in one line, heading wrapped, cells broken, words shortened, and those
+        #: that name the rows last.
         least = min(max(self.head_broken, self.whole), max(self.broken, TEXT_LEAST)) if text else self.broken
         least = max(least, self.head_broken)
         steps = [max(self.whole, self.head_whole), max(self.whole, self.head_broken), least]
-        steps.append(max(self.head_broken, min(least, NAME_LEAST)) if text else least)
+        short = max(self.head_broken, min(least, NAME_LEAST)) if text else least
+        steps += [least if names else short, short]
         self.steps = [min(steps[: k + 1]) for k in range(len(steps))]
 
 
@@ -88,7 +98,7 @@ def _fewest(columns: Sequence[_Column], chosen: Sequence[int]) -> int:
 def _widths(width: int, columns: Sequence[_Column]) -> list[int]:
     """Every column as wide as it likes where there is room; else they give way, step by step, the widest first."""
     found = [column.steps[0] for column in columns]
-    for step in range(1, 4):
+    for step in range(1, 5):
         while (over := sum(found) + GAP * (len(found) - 1) - width) > 0:
             room = [found[k] - column.steps[step] for k, column in enumerate(columns)]
             if max(room, default=0) <= 0:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .figures import change, count, percent, rate, share
 from .tables import console, notes, table
+from .titles import titled
 from .verify import VAN_ROSSUM_TAU
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def simulation(found: Simulation, out: Path | None) -> None:
     to.print()
     rows = []
     for name, value in found.rates.items():
-        row = [name, _shape(found.arrays[name]), rate(value)]
+        row = [titled(found.titles, name), _shape(found.arrays[name]), rate(value)]
         if found.mismatches is not None:
             row.append(count(found.mismatches[name]))
         rows.append(row)
@@ -57,9 +58,9 @@ def simulation(found: Simulation, out: Path | None) -> None:
         to.print(f"Lava took {1e3 * found.seconds_per_step:.3g} ms per time step")
     lost = {name: o for name, o in found.overflow.items() if o.u_wrapped or o.v_clipped}
     notes(to, "Registers met their end", (
-        f"{name}: current wrapped {count(o.u_wrapped)} times, potential clipped {count(o.v_clipped)} times"
-        for name, o in lost.items()), style="bold red")
-    notes(to, "Assumed", found.notes)
+        f"{titled(found.titles, name)}: current wrapped {count(o.u_wrapped)} times, potential clipped "
+        f"{count(o.v_clipped)} times" for name, o in lost.items()), style="bold red")
+    notes(to, "Assumed", (titled(found.titles, said) for said in found.notes))
     if out is not None:
         to.print(f"Written: {out}", style="bold")
 
@@ -97,8 +98,8 @@ def comparison(found: Comparison) -> None:
     table(to, f"Populations that both have, A → B (Van Rossum: mean per neuron, tau {VAN_ROSSUM_TAU:g} steps)", (
         "population", "spikes per neuron\nand step", "never spiked", "spikes that differ", "Van Rossum\ndistance",
         "earth mover's\ndistance of rates"),
-          [(c.population, change(rate(c.rate_before), rate(c.rate_after)),
+          [(titled(found.titles, c.population), change(rate(c.rate_before), rate(c.rate_after)),
             change(count(c.dead_before), count(c.dead_after)),
             f"{count(c.mismatches)} ({share(c.mismatches / max(1, places[c.population]))})", f"{c.van_rossum:.3g}",
             f"{c.earth_movers:.3g}") for c in found.populations])
-    notes(to, "Assumed", found.notes)
+    notes(to, "Assumed", (titled(found.titles, said) for said in found.notes))

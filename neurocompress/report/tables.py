@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.segment import Segment
@@ -18,6 +17,8 @@ from rich.text import Text
 from ..chip.fit import Fit
 from ..plain import one_line, printable
 from .figures import amount, change, count, joules, percent, rate, share, size
+from .layout import layout
+from .titles import titles_of
 
 if TYPE_CHECKING:
     from ..chip.search import Found
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 #: Columns of a line where the terminal does not say (a pipe, a file).
 WIDTH = 100
-#: Names up to this length are never wrapped.
-NAME_WIDTH = 34
+#: How the lines of a table look.
+STYLES = {"head": "dim", "rule": "", "row": "", "gap": "", "total": "bold"}
 
 
 class _Console(Console):
@@ -53,18 +54,9 @@ def table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Seque
           total: Sequence[str] | None = None) -> None:
     """Prints a table; the first `left` columns hold text, the rest numbers; `total` is a last row of its own."""
     listed = [[one_line(cell) for cell in row] for row in rows]
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim",
-                 collapse_padding=True)
-    for k, name in enumerate(columns):
-        longest = max((len(row[k]) for row in listed), default=0)
-        made.add_column(name, justify="left" if k < left else "right", overflow="fold",
-                        no_wrap=k >= left or (k == 0 and longest <= NAME_WIDTH))
-    for k, row in enumerate(listed):
-        made.add_row(*map(Text, row), end_section=total is not None and k == len(listed) - 1)
-    if total is not None:
-        made.add_row(*(Text(cell, style="bold") for cell in total))
     out.print(Text(title, style="bold"))
-    out.print(made)
+    for line in layout(out.width, columns, listed, left, total):
+        out.print(Text(line.text, style=STYLES[line.kind]), no_wrap=True, overflow="ignore", crop=False)
     out.print()
 
 
@@ -86,7 +78,8 @@ def deployment(report: Report, folder: Path) -> None:
     """What a deployment costs and loses, and where it lies."""
     out = console()
     _verdict(out, report.fit)
-    wrapped = [layer.population for layer in report.layers if layer.u_wrapped]
+    of = titles_of(report.fit.plan.network)
+    wrapped = [of(layer.population) for layer in report.layers if layer.u_wrapped]
     if wrapped:
         out.print(Text(one_line(f"GATE FAILED: registers wrapped in {', '.join(wrapped)}: the chip does not compute "
                                  "what the network means"), style="bold red"))
@@ -95,7 +88,7 @@ def deployment(report: Report, folder: Path) -> None:
     sums = report.totals
     table(out, "What it takes", ("population", "weights", "neurons", "parameters", "bits", "zeros", "float32 → chip",
                                  "cores"),
-          [(x.population, ", ".join(x.layers), count(x.neurons), count(x.parameters), str(x.bits),
+          [(of(x.population), of(", ".join(x.layers)), count(x.neurons), count(x.parameters), str(x.bits),
             change(share(x.sparsity_before), share(x.sparsity)), f"{size(x.memory_float32)} → {size(x.memory)}",
             count(x.cores)) for x in report.layers], left=2,
           total=("total", "", count(sums["neurons"]), count(sums["parameters"]), "", "",
@@ -103,18 +96,18 @@ def deployment(report: Report, folder: Path) -> None:
     places = report.samples * report.steps
     table(out, "What it does: float → on the chip", ("population", "spikes per neuron\nand step", "never spiked",
                                                      "spikes that differ", "Van Rossum\ndistance"),
-          [(x.population, change(rate(x.rate_before), rate(x.rate)), change(count(x.dead_before), count(x.dead)),
+          [(of(x.population), change(rate(x.rate_before), rate(x.rate)), change(count(x.dead_before), count(x.dead)),
             f"{count(x.mismatches)} ({share(x.mismatches / max(1, x.neurons * places))})", f"{x.van_rossum:.3g}")
            for x in report.layers])
     table(out, f"Operations per sample of {report.steps} steps", (
         "population", "effective SOPs\nfloat → chip", "zero weights\ncounted", "dense", "neuron updates"),
-          [(x.population, change(count(x.sops_before.sops_effective), count(x.sops.sops_effective)),
+          [(of(x.population), change(count(x.sops_before.sops_effective), count(x.sops.sops_effective)),
             count(x.sops.sops_unmasked), count(x.sops.sops_dense), count(x.neuron_updates)) for x in report.layers],
           total=("total", change(count(sums["sops_effective_before"]), count(sums["sops_effective"])),
                  count(sums["sops_unmasked"]), count(sums["sops_dense"]), count(sums["neuron_updates"])))
     _energy(out, report.energy_before, report.energy)
     core_map(out, report.fit)
-    notes(out, "Assumed, folded or lost", report.assumptions)
+    notes(out, "Assumed, folded or lost", (of(said) for said in report.assumptions))
     _limits(out, report.fit)
     out.print(Text(one_line(f"Bundle: {folder}"), style="bold"))
 
@@ -161,16 +154,16 @@ def fit(found: Fit, compression: Found | None = None) -> None:
     _verdict(out, found)
     _compression(out, found, compression)
     out.print()
-    sums = found.totals
+    sums, of = found.totals, titles_of(found.plan.network)
     table(out, "Layers",
           ("layer", "population", "neurons", "parameters", "synapses", "bits", "float32 → chip", "cores"),
-          [(row.layer, row.population, count(row.neurons), count(row.parameters), count(row.synapses), str(row.bits),
-            f"{size(row.memory_float32)} → {size(row.memory)}", count(row.cores)) for row in found.rows], left=2,
-          total=("total", "", count(sums["neurons"]), count(sums["parameters"]), count(sums["synapses"]), "",
+          [(of(row.layer), of(row.population), count(row.neurons), count(row.parameters), count(row.synapses),
+            str(row.bits), f"{size(row.memory_float32)} → {size(row.memory)}", count(row.cores)) for row in found.rows],
+          left=2, total=("total", "", count(sums["neurons"]), count(sums["parameters"]), count(sums["synapses"]), "",
                  f"{size(sums['memory_float32'])} → {size(sums['memory'])}", count(sums["cores"])))
     shown = [name for name in USED if name in found.utilization]
     table(out, "Fullest piece of each layer", ("layer", *(USED[name] for name in shown), "synapses into\na neuron"),
-          [(row.layer, *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown),
+          [(of(row.layer), *(share(row.utilization[name]) if name in row.utilization else "–" for name in shown),
             count(row.fan_in)) for row in found.rows])
     core_map(out, found)
     _limits(out, found)
@@ -183,11 +176,11 @@ USED = {"memory": "memory", "neurons": "neurons", "axons_in": "axons in", "axons
 
 def core_map(out: Console, found: Fit) -> None:
     """Which layer lies on which cores, and the spikes between cores."""
-    rows = []
+    rows, of = [], titles_of(found.plan.network)
     for place in found.map:
         cores = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in place.cores[:MAP_RANGES])
         more = f", {len(place.cores) - MAP_RANGES} more ranges" if len(place.cores) > MAP_RANGES else ""
-        rows.append((place.layer, place.population, cores + more, ", ".join(map(str, place.chips[:MAP_RANGES]))
+        rows.append((of(place.layer), of(place.population), cores + more, ", ".join(map(str, place.chips[:MAP_RANGES]))
                      + (" ..." if len(place.chips) > MAP_RANGES else "")))
     table(out, "Core map", ("layer", "population", "cores", "chips"), rows, left=4)
     if found.board is not None and found.board.messages:
@@ -205,15 +198,16 @@ MAP_RANGES = 6
 def _compression(out: Console, found: Fit, compression: Found | None) -> None:
     if compression is None:
         return
-    sparsest = ", ".join(f"{name} {share(s)}" for name, s in compression.sparsity.items() if s > 0)
-    pruned = "; ".join(f"at most {n} synapses to a neuron in {name}" for name, n in compression.plan.fan_in.items())
+    of = titles_of(found.plan.network)
+    sparsest = ", ".join(f"{of(name)} {share(s)}" for name, s in compression.sparsity.items() if s > 0)
+    pruned = "; ".join(f"at most {n} synapses to a neuron in {of(name)}" for name, n in compression.plan.fan_in.items())
     what = f"{compression.bits} bit" + (f"; zeros: {sparsest}" if sparsest else "") + (f"; {pruned}" if pruned else "")
     if compression.fits:
         out.print(Text(one_line(f"The mildest compression that fits: {what}"), style="bold"))
         out.print(Text(f"Estimated loss: {compression.loss:.3g} {compression.unit}"))
         return
     out.print(Text("No compression makes it fit", style="bold red"))
-    for wall in dict.fromkeys(f"{v.code} {v.layer}: {v.resource}: needs {amount(v.needed, v.unit)}, has "
+    for wall in dict.fromkeys(f"{v.code} {of(v.layer)}: {v.resource}: needs {amount(v.needed, v.unit)}, has "
                               f"{amount(v.available, v.unit)}" for v in compression.walls):
         out.print(Text(one_line(f"  at {compression.bits} bit and the highest sparsity still {wall}")))
     ways = zip(compression.chips, ("as it is", "at that compression"), strict=True)
@@ -240,17 +234,18 @@ def _verdict(out: Console, found: Fit) -> None:
 
 def _limits(out: Console, found: Fit) -> None:
     """Broken rules, worst first, each with what to do; then the limits that nobody published."""
+    of = titles_of(found.plan.network)
     for v in found.violations:
-        out.print(Text(one_line(f"{v.code} {v.layer}: {v.resource}"), style="bold red"))
+        out.print(Text(one_line(f"{v.code} {of(v.layer)}: {v.resource}"), style="bold red"))
         facts = (f"needs {amount(v.needed, v.unit)}, has {amount(v.available, v.unit)}, {amount(v.excess, v.unit)} over"
                  if not v.unit.startswith("kinds of ") else "the chip has none of this kind")
         out.print(Padding(Text(facts), (0, 0, 0, 2), expand=False))
         if v.fix:
-            out.print(Padding(Text(one_line(f"fix: {v.fix}"), style="green"), (0, 0, 0, 2), expand=False))
+            out.print(Padding(Text(one_line(f"fix: {of(v.fix)}"), style="green"), (0, 0, 0, 2), expand=False))
     if found.violations:
         out.print()
     notes(out, "Unchecked limits", (f"{u.code} {u.resource}: {u.reason}" for u in found.unchecked))
-    notes(out, "Notes", found.notes)
+    notes(out, "Notes", (of(said) for said in found.notes))
 
 
 def inspection(found: dict[str, Any], model: Path) -> None:

@@ -6,10 +6,15 @@ JSON, files and Python keep the plain name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron, Node, Pool, Shape
+
+if TYPE_CHECKING:
+    from ..chip.real import OnChip
 
 #: Names that say nothing: "0", "1", "3.0".
 NUMBER = re.compile(r"\d+(\.\d+)*")
@@ -30,21 +35,29 @@ def layer_title(name: str, node: Node, shape: Shape) -> str:
     return f"layer {name} ({kind} {_times(sizes)})"
 
 
-def titles_of(network: Network) -> dict[str, str]:
-    """The titles of all nodes whose names are numbers."""
-    return {name: layer_title(name, node, network.shapes[name]) for name, node in network.nodes.items()
-            if NUMBER.fullmatch(name)}
+def all_titles(network: Network | OnChip) -> dict[str, str]:
+    """The titles of all nodes (of a chip's network: populations) whose names are numbers."""
+    if isinstance(network, Network):
+        return {name: layer_title(name, node, network.shapes[name]) for name, node in network.nodes.items()
+                if NUMBER.fullmatch(name)}
+    return {p.name: f"layer {p.name} (neurons {_times(p.shape)})" for p in network.populations
+            if NUMBER.fullmatch(p.name)}
 
 
-def titled(text: str, titles: Mapping[str, str]) -> str:
-    """A name, several joined by "+" or commas, or a sentence with quoted names, with titles instead of numbers."""
+def titles_of(network: Network) -> Callable[[str], str]:
+    """`titled` for the nodes of one network."""
+    return partial(titled, all_titles(network))
+
+
+def titled(titles: Mapping[str, str], text: str) -> str:
+    """A name, several joined by commas, or a sentence that quotes names, with titles instead of numbers."""
     if not titles:
         return text
-    parts = re.split(r"( \+ |, )", text)
-    if all(part in titles or part in (" + ", ", ") or k % 2 for k, part in enumerate(parts)):
-        return "".join(titles.get(part, part) for part in parts)
-    return re.sub(r"(?:(?:layer|node|population) )?'(\d+(?:\.\d+)*)'",
-                  lambda found: titles.get(found[1], found[0]), text)
+    names = text.split(", ")
+    if all(" " not in name for name in names):
+        return ", ".join(titles.get(name, name) for name in names)
+    return re.sub(r"(?:(?:layer|node|population) )?'(\d+(?:\.\d+)*)'", lambda found: titles.get(found[1], found[0]),
+                  text)
 
 
 def node_kind(node: Node) -> str:
