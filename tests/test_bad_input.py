@@ -234,7 +234,7 @@ def test_counts_are_refused_where_the_chip_or_the_bundle_takes_single_spikes(
 
 @pytest.mark.parametrize(("options", "sentence"), [
     (["--bits", 99], "bits is 99. Give a whole number"), (["--bits", 0], "bits is 0. Give a whole number"),
-    (["--bits", "8.5"], "'8.5' is not a valid integer"),
+    (["--bits", "8.5"], "--bits is '8.5'. Give a whole number"),
     (["--sparsity", 1.5], "sparsity 1.5"), (["--sparsity", -1], "sparsity -1.0"),
     (["--sparsity", "nan"], "sparsity nan"),
     (["--dt", 0], "dt is 0.0"), (["--dt", -1], "dt is -1.0"), (["--dt", "nan"], "dt is nan"),
