@@ -83,6 +83,15 @@ def encoding(
     """
     if asked not in MODES:
         raise refuse(f"--input is '{asked}'", fix=f"Choose one of {', '.join(MODES)}")
+    found = _chosen(network, profile, values, calibration, asked, file)
+    if found.mode == "spikes" or values is None or values.shape[1] > 1:
+        return found
+    return replace(found, why=f"{found.why}; the data hold one time step (--steps T repeats static pictures)")
+
+
+def _chosen(
+    network: Network, profile: Profile, values: np.ndarray | None, calibration: np.ndarray, asked: str, file: str
+) -> Encoding:
     data = calibration if values is None else values
     unwhole, negative, most = fractions(data), int(np.count_nonzero(data < 0)), int(data.max(initial=0))
     width = features(profile).graded_bits

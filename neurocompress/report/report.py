@@ -197,7 +197,8 @@ def make_report(
         agreement, None if virtual is None else _spread(virtual, runs["float"], labels), tuple(layers), fit,
         energy(section, total(x.sops_before for x in layers), updates),
         energy(section, total(x.sops for x in layers), updates),
-        (*compressed.network.notes, *compressed.notes, *integer.notes, *_pooled(after_of), *_said(calibration, layers)),
+        (*compressed.network.notes, *compressed.notes, *integer.notes, *_pooled(after_of), *_said(calibration, layers),
+         *_cost(accuracy)),
         {p.name: p.latency for p in integer.populations}, way)
 
 
@@ -214,6 +215,14 @@ def _pooled(found: tuple[Connection, ...]) -> tuple[str, ...]:
     return tuple(
         f"the pooling before '{c.name}' is folded into it: each of its weights drives {c.repeats} synapses"
         for c in found if c.repeats > 1)
+
+
+def _cost(accuracy: dict[str, float] | None) -> tuple[str, ...]:
+    """What it costs the float network that values are sent as graded spikes."""
+    if accuracy is None or "sent" not in accuracy:
+        return ()
+    return (f"sending the values as graded spikes takes the float network from {accuracy['float']:.2f} % to "
+            f"{accuracy['sent']:.2f} % of all samples right ('sent' above)",)
 
 
 def _said(calibration: Split, layers: list[LayerReport]) -> tuple[str, ...]:

@@ -105,6 +105,11 @@ def deployment(report: Report, folder: Path) -> None:
             count(x.sops.sops_unmasked), count(x.sops.sops_dense), count(x.neuron_updates)) for x in report.layers],
           total=("total", change(count(sums["sops_effective_before"]), count(sums["sops_effective"])),
                  count(sums["sops_unmasked"]), count(sums["sops_dense"]), count(sums["neuron_updates"])))
+    work = report.way.host
+    if work is not None:
+        notes(out, f"On the host, before the chip (not counted above): {', '.join(work.layers)}", (
+            f"{count(work.neurons)} neurons, {count(work.parameters)} parameters, in floating point",
+            f"{count(work.macs)} multiply-accumulates and {count(work.neuron_updates)} neuron updates a sample"))
     _energy(out, report.energy_before, report.energy)
     core_map(out, report.fit)
     notes(out, "Assumed, folded or lost", (of(said) for said in report.assumptions))
