@@ -78,6 +78,8 @@ class Cutter:
         self.fan_in = int(sum((i.fan.fan_in() for i in self.incoming), np.zeros(1, dtype=np.int64)).max())
         self.sources = sum(i.fan.sources() for i in self.incoming)
         self.axons_out = limits.axons_out
+        #: What `best` depends on beside its arguments.
+        self.key = (self.grid, *((id(i.fan), i.form) for i in incoming), per_neuron, neuron_bits, delay_bits, limits)
         self.limits = self._reachable(limits)
 
     def _reachable(self, limits: Limits) -> Limits:
@@ -118,6 +120,12 @@ class Cutter:
     def excess(self, cut: Cut, leaving: Ints | None) -> float:
         """How many times over the worst piece is (1 or less: fits); of a cut that does not fit, a lower bound."""
         over = self._excess_but_memory(cut, leaving)
+        if self.limits.memory is None and self.limits.longest is None:  # then axons alone are to be counted
+            for every in (SAMPLE, 1) if sizes(cut).size >= 4 * SAMPLE else (1,):
+                if over <= 1 and self.limits.axons_in is not None:
+                    heard = np.sum([i.fan.heard(cut, every) for i in self.incoming], axis=0, dtype=np.int64)
+                    over = max(over, self._worst({"axons_in": np.atleast_1d(heard)}))
+            return over
         if over <= 1 and sizes(cut).size >= 4 * SAMPLE:
             over = max(over, self._worst(self._synapses(cut, SAMPLE)))
         return over if over > 1 else max(over, self._worst(self._synapses(cut)))
@@ -130,12 +138,14 @@ class Cutter:
         limits = ((int(amounts.max(initial=0)), getattr(self.limits, name, None)) for name, amounts in found.items())
         return max((_share(most, limit) for most, limit in limits if limit is not None), default=0.0)
 
-    def best(self, leaving: Ints | None, enough: float = math.inf) -> Cut:
+    def best(self, leaving: Ints | None, enough: float = math.inf, alike: Cut | None = None) -> Cut:
         """The cheapest cut: cores, and the share of a core that the axons into them take from the layers before.
 
-        leaving: as in `loads`. enough: where more pieces are needed than this, any cut into more will do. Ties go to
-        the fewest tiles.
+        leaving: as in `loads`. enough: where more pieces are needed than this, any cut into more will do. alike: of a
+        population that takes the same sources and places, taken where it fits. Ties go to the fewest tiles.
         """
+        if alike is not None and sizes(alike).size <= enough and self.excess(alike, leaving) <= 1:
+            return alike
         if leaving is not None and self.limits.axons_out is not None and leaving.max(initial=0) > self.limits.axons_out:
             leaving = None  # one neuron alone has too many: a rule reports it
         best: tuple[float, Cut] | None = None

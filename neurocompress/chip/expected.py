@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network.connections import Connection
+from ..network.connections import Connection, connections
+from ..network.graph import Network
+from ..network.nodes import WEIGHTED
 
 #: Weights that are looked at together: they stay in the cache.
 BLOCK = 1 << 15
@@ -77,6 +79,17 @@ class Pruner:
 
         less = sparse.csr_array((signs, weight.indices, weight.indptr), shape=weight.shape)
         return replace(self.connection, weight=less)
+
+
+def filled(network: Network, found: tuple[Connection, ...]) -> tuple[Connection, ...]:
+    """The connections of a network, had none of its weights been zero; themselves where none is."""
+    full = {n: replace(node, weight=np.where(node.weight == 0, node.weight.dtype.type(1), node.weight))
+            for n, node in network.nodes.items()
+            if isinstance(node, WEIGHTED) and np.count_nonzero(node.weight) < node.weight.size}
+    if not full:
+        return found
+    made = {(c.name, c.source, c.target): c for c in connections(network.with_nodes(full))}
+    return tuple(made.get((c.name, c.source, c.target), c) for c in found)
 
 
 def limited(connection: Connection, fan_in: int) -> Connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise, product
 
 import numpy as np
@@ -15,6 +15,33 @@ from ..network.nodes import Shape
 from .fan import Cut, Format, Ints, Load, sizes
 
 DENSE = 0.8  # share of weights that are not zero from which on an index on each never pays
+
+
+@lru_cache(maxsize=64)
+def taps_of(kernel: Kernel, spans: Shape) -> tuple[Ints, Ints]:
+    """Per spatial axis: (inputs, kernel) output that a tap leads to, or -1. spans: of the kernel."""
+    found = []
+    axes = list(zip(kernel.input_shape[1:], kernel.output_shape[1:], spans, kernel.stride,
+                    (before for before, _ in kernel.padding), kernel.dilation, strict=True))
+    for n_in, n_out, size, stride, before, dilation in [(1, 1, 1, 1, 0, 1)] * (2 - len(axes)) + axes:
+        at = np.arange(n_in)[:, None] + before - np.arange(size)[None, :] * dilation
+        out = np.floor_divide(at, stride)
+        found.append(np.where((at % stride == 0) & (out >= 0) & (out < n_out), out, -1))
+    return found[0], found[1]
+
+
+@lru_cache(maxsize=1024)
+def patterns_of(
+    kernel: Kernel, spans: Shape, axis: int, bounds: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], Ints]:
+    """Distinct sets of taps, (patterns, kernel), and how many inputs of each cell use each: (cells, patterns)."""
+    out = taps_of(kernel, spans)[axis]
+    hits = np.stack([(out >= a) & (out < b) for a, b in pairwise(bounds)])  # (cells, inputs, kernel)
+    found, which = np.unique(hits.reshape(-1, hits.shape[2]), axis=0, return_inverse=True)
+    which = which.reshape(hits.shape[:2])
+    uses = np.stack([np.bincount(row, minlength=len(found)) for row in which]).astype(np.int64)
+    some = found.any(axis=1)
+    return found[some], uses[:, some]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +68,9 @@ class KernelFan:
         c, *rest = self.kernel.output_shape
         return (c, *(1,) * (2 - len(rest)), *rest)
 
-    @cached_property
-    def _taps(self) -> list[Ints]:
-        """Per spatial axis: (inputs, kernel) output that a tap leads to, or -1."""
-        found = []
-        k = self.kernel
-        axes = list(zip(k.input_shape[1:], k.output_shape[1:], self.weight.shape[2:], k.stride,
-                        (before for before, _ in k.padding), k.dilation, strict=True))
-        for n_in, n_out, size, stride, before, dilation in [(1, 1, 1, 1, 0, 1)] * (2 - len(axes)) + axes:
-            at = np.arange(n_in)[:, None] + before - np.arange(size)[None, :] * dilation
-            out = np.floor_divide(at, stride)
-            found.append(np.where((at % stride == 0) & (out >= 0) & (out < n_out), out, -1))
-        return found
+    @property
+    def _taps(self) -> tuple[Ints, Ints]:
+        return taps_of(self.kernel, self.weight.shape[2:])
 
     @cached_property
     def _row_is_one_run(self) -> bool:
@@ -79,14 +97,7 @@ class KernelFan:
         return np.concatenate([np.zeros((1, each.shape[1]), dtype=np.int64), each.cumsum(axis=0)])
 
     def _patterns(self, axis: int, bounds: tuple[int, ...]) -> tuple[NDArray[np.bool_], Ints]:
-        """Distinct sets of taps, (patterns, kernel), and how many inputs of each cell use each: (cells, patterns)."""
-        out = self._taps[axis]
-        hits = np.stack([(out >= a) & (out < b) for a, b in pairwise(bounds)])  # (cells, inputs, kernel)
-        found, which = np.unique(hits.reshape(-1, hits.shape[2]), axis=0, return_inverse=True)
-        which = which.reshape(hits.shape[:2])
-        uses = np.stack([np.bincount(row, minlength=len(found)) for row in which]).astype(np.int64)
-        some = found.any(axis=1)
-        return found[some], uses[:, some]
+        return patterns_of(self.kernel, self.weight.shape[2:], axis, bounds)
 
     def _channels(self, bounds: tuple[int, ...]) -> tuple[Ints, Ints]:
         """Per cell of channels: source channels that reach it, and target channels that one of them reaches (most)."""
@@ -111,6 +122,9 @@ class KernelFan:
         places = [self._patterns(axis, cut[axis + 1])[1].sum(axis=1) for axis in (0, 1)]
         found: Ints = np.multiply.outer(np.multiply.outer(self._channels(cut[0])[0], places[0]), places[1]).ravel()
         return found
+
+    def heard(self, cut: Cut, every: int = 1) -> Ints:
+        return self.axons(cut)[::every]
 
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load:
         if (cut, form) not in self._loads:
@@ -187,6 +201,10 @@ class KernelFan:
         return found
 
     def fan_in(self) -> Ints:
+        return self._per_target
+
+    @cached_property
+    def _per_target(self) -> Ints:
         rows, cols = self._open
         kept = np.count_nonzero(self.weight, axis=1).reshape(len(self.weight), rows.shape[1], cols.shape[1])
         counts: Ints = np.einsum("oij,hi,wj->ohw", kept, rows.astype(np.int64), cols.astype(np.int64), optimize=True)

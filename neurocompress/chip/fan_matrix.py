@@ -29,6 +29,7 @@ class MatrixFan:
     connection: Connection
     grid: Shape
     _loads: dict[tuple[Cut, Format], Load] = field(default_factory=dict)  # cuts are tried again and again
+    _heard: dict[tuple[Cut, int], Ints] = field(default_factory=dict)
 
     @cached_property
     def weight(self) -> np.ndarray | sparse.csr_array:
@@ -71,6 +72,14 @@ class MatrixFan:
 
     def axons(self, cut: Cut) -> Ints:
         return np.full(1, self.weight.shape[1] if self._full else 0, dtype=np.int64)
+
+    def heard(self, cut: Cut, every: int = 1) -> Ints:
+        if self._full:
+            return np.full(sizes(cut)[::every].size, self.weight.shape[1], dtype=np.int64)
+        if (cut, every) not in self._heard:
+            self._heard[cut, every] = np.fromiter(
+                (np.count_nonzero(counts) for _, counts in self._counts(cut, every)), np.int64)
+        return self._heard[cut, every]
 
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load:
         if self._full:

@@ -52,11 +52,21 @@ class PartFan(MatrixFan):
     def _per_target(self) -> Ints:
         return self.connection.kept
 
+    @cached_property
+    def solid(self) -> bool:
+        """Whether every neuron hears the same sources, all in one piece: no weight is zero, no end differs."""
+        part = self.connection
+        return bool((part.first == part.first[0]).all() and (part.last == part.last[0]).all()
+                    and (part.kept == part.last - part.first).all())
+
     def _per_source(self, rows: slice | Ints) -> Ints:
         part, weight = self.connection, np.asarray(self.weight)
         first, last = part.first[rows], part.last[rows]
         low, high = int(first.min()), int(last.max())
         found = np.zeros(weight.shape[1], dtype=np.int64)
+        if self.solid:
+            found[low:high] = len(first)
+            return found
         weight = weight[rows, low:high]
         if (first == low).all() and (last == high).all():
             found[low:high] = per_column(weight)
@@ -81,6 +91,9 @@ class GatherFan:
 
     def axons(self, cut: Cut) -> Ints:
         return np.zeros(1, dtype=np.int64)
+
+    def heard(self, cut: Cut, every: int = 1) -> Ints:
+        return sizes(cut)[::every]
 
     def load(self, cut: Cut, form: Format, every: int = 1) -> Load:
         neurons = sizes(cut)[::every]
@@ -111,21 +124,33 @@ class GatherFan:
         return self.connection.n_sources
 
 
-def parts_of(matrix: Connection, grid: Shape, parts: int, limit: int) -> list[PartFan]:
+def parts_of(
+    matrix: Connection, grid: Shape, parts: int, limit: int, whole: Connection | None = None
+) -> list[PartFan]:
     """A dense matrix in parts of at most `limit` synapses for each neuron, sources in order: by channels of an image
-    where that keeps the limit, so that neighbours share their sources; else of equal numbers of synapses."""
-    weight, channels = np.asarray(matrix.weight), matrix.source_shape[0]
+    where that keeps the limit, so that neighbours share their sources; else of equal numbers of synapses.
+
+    whole: the same matrix with all its synapses, whose parts these shall be; itself without.
+    """
+    full, weight, channels = np.asarray((whole or matrix).weight), np.asarray(matrix.weight), matrix.source_shape[0]
     n_targets, n_sources = weight.shape
     of_source = np.arange(n_sources) * channels // n_sources * parts // channels
     bounds = np.searchsorted(of_source, np.arange(parts + 1))
     ends = np.tile(bounds.astype(np.int32), (n_targets, 1))
-    before = np.stack([np.searchsorted(np.flatnonzero(row != 0), bounds) for row in weight])  # synapses before each end
+    before = _before(full, ends)
     if np.diff(before).max(initial=0) > limit:
         before = -(-before[:, -1:] * np.arange(parts + 1) // parts)
-        for row, synapses, end in zip(weight, before, ends, strict=True):
+        for row, synapses, end in zip(full, before, ends, strict=True):
             end[:] = np.append(np.flatnonzero(row != 0), n_sources)[synapses]
-    whole = {f.name: getattr(matrix, f.name) for f in fields(matrix)}
+    if whole is not None:
+        before = _before(weight, ends)
+    every = {f.name: getattr(matrix, f.name) for f in fields(matrix)}
     return [
-        PartFan(Part(**whole, first=ends[:, k], last=ends[:, k + 1], kept=before[:, k + 1] - before[:, k]), grid)
+        PartFan(Part(**every, first=ends[:, k], last=ends[:, k + 1], kept=before[:, k + 1] - before[:, k]), grid)
         for k in range(parts)
     ]
+
+
+def _before(weight: np.ndarray, ends: NDArray[np.int32]) -> Ints:
+    """(rows, ends) synapses of each row before each of its ends."""
+    return np.stack([np.searchsorted(np.flatnonzero(row != 0), end) for row, end in zip(weight, ends, strict=True)])

@@ -157,10 +157,9 @@ class Fixes:
         return None
 
     def _try(self, violation: Violation, change: Mapping[str, Any]) -> Plan:
-        only = None if _whole(violation) else violation.layer
-        key = (only, *sorted((k, tuple(sorted(v.items())) if isinstance(v, Mapping) else v) for k, v in change.items()))
+        key = tuple(sorted((k, tuple(sorted(v.items())) if isinstance(v, Mapping) else v) for k, v in change.items()))
         if key not in self._tried:
-            self._tried[key] = self.plan.changed(**change, only=only)
+            self._tried[key] = self.plan.changed(**change)
         return self._tried[key]
 
     def _passes(self, violation: Violation, change: Mapping[str, Any]) -> bool:

@@ -5,9 +5,9 @@ The same network always gives the same placement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from .memory import FORMULAS
 from .packing import closer, in_order, packed
 from .schema import Profile
 from .traffic import traffic
-from .wiring import Wiring
+from .wiring import Wiring, likeness
+
+#: Cuts and reaches that were found before, each with the fans that its key names.
+Memo = dict[Hashable, tuple[Any, Any]]
 
 #: The formula of a chip that stores synapses in a way that is not public; nothing is held against it.
 LEAST = "weight-and-index-bits"
@@ -75,12 +78,13 @@ class Placement:
 
 def place(
     wiring: Wiring, profile: Profile, *, bits: Mapping[str, int], per_neuron: int = 1, chips: int = 1,
-    fixed: Mapping[str, Cut] = MappingProxyType({}),
+    like: Placement | None = None, memo: Memo | None = None,
 ) -> Placement:
     """Cut every population into core-sized pieces and number their cores.
 
-    bits: stored bits by connection name. per_neuron: compartments that a neuron takes. fixed: cuts that are settled
-    already, by population. On a chip with one layer to a core nothing is cut.
+    bits: stored bits by connection name. per_neuron: compartments that a neuron takes. like: a placement of the same
+    populations that take at least as much of everything: its pieces and cores are taken. memo: shared by calls for the
+    same profile. On a chip with one layer to a core nothing is cut.
     """
     memory, core = profile.memory, profile.core
     formula, shared = FORMULAS[memory.formula.value or LEAST], bool(memory.shared_kernels.value)
@@ -96,54 +100,72 @@ def place(
         cutters[name] = Cutter(shape, incoming, per_neuron * wiring.joined.get(name, 1), neuron_bits, widest, limits)
     whole = profile.topology.one_layer_per_core
     if whole is not None and whole.value:
-        fixed = {name: tuple((0, n) for n in cutter.grid) for name, cutter in cutters.items()}
+        fixed: dict[str, Cut] = {name: tuple((0, n) for n in cutter.grid) for name, cutter in cutters.items()}
+    else:
+        fixed = {} if like is None else {x.name: x.cut for x in like.layers}
+    known: Memo = {} if memo is None else memo
 
     def laid(crossing: bool) -> tuple[Layer, ...]:
         entry = core.axon_out_entries_cross_chip if crossing else core.axon_out_entries_same_chip
-        leaving = _Leaving(cutters, (entry.value if entry else None) or 1, dict(fixed))
+        leaving = _Leaving(cutters, (entry.value if entry else None) or 1, dict(fixed), wiring.stages, known)
         leaving.settle({name for name in cutters if name not in fixed})
         return _numbered(tuple(
             Layer(name, wiring.stages.get(name, name), cutter.incoming, leaving.cuts[name], np.zeros(0, dtype=np.int64),
                   fan_in=-(-cutter.fan_in // wiring.joined.get(name, 1)),
                   **cutter.loads(leaving.cuts[name], leaving.of(name)))
             for name, cutter in cutters.items()
-        ), cutters, leaving.of, profile)
+        ), cutters, leaving.of, profile, like)
 
-    found = Placement(laid(crossing=False), chips)
     per_chip = profile.topology.cores_per_chip.value
+    if like is not None:
+        return Placement(laid(crossing=chips > 1 and per_chip is not None and like.cores > per_chip), chips)
+    found = Placement(laid(crossing=False), chips)
     if chips > 1 and per_chip is not None and found.cores > per_chip:
         found = Placement(laid(crossing=True), chips)
     return found
 
 
 class _Leaving:
-    """Out entries of neurons, for the targets that are cut already. entries: that one neuron takes for one core."""
+    """Out entries of neurons, for the targets that are cut already. entries: that one neuron takes for one core.
+    stages: for partial sums, the population that gathers them. memo: what was found before."""
 
-    def __init__(self, cutters: dict[str, Cutter], entries: int, cuts: dict[str, Cut]):
-        self.cutters, self.entries, self.cuts = cutters, entries, cuts
-        self._reached: dict[tuple[int, Cut], Ints] = {}
+    def __init__(self, cutters: dict[str, Cutter], entries: int, cuts: dict[str, Cut], stages: Mapping[str, str],
+                 memo: Memo):
+        self.cutters, self.entries, self.cuts, self.stages, self.memo = cutters, entries, cuts, stages, memo
+        self._from: dict[str, list[tuple[str, Incoming]]] = {}
+        for target, cutter in cutters.items():
+            for i in cutter.incoming:
+                self._from.setdefault(i.connection.source, []).append((target, i))
 
     def of(self, name: str) -> Ints:
         """(neurons,) out entries of each neuron."""
         total = np.zeros(int(np.prod(self.cutters[name].grid)), dtype=np.int64)
-        for target, cutter in self.cutters.items():
-            for i in cutter.incoming:
-                if i.connection.source == name and target in self.cuts:
-                    key = (id(i.connection), self.cuts[target])
-                    if key not in self._reached:
-                        self._reached[key] = i.fan.reach(self.cuts[target])
-                    total += self._reached[key] * self.entries
+        for target, i in self._from.get(name, ()):
+            if target in self.cuts:
+                key = (id(i.fan), self.cuts[target])
+                if key not in self.memo:
+                    self.memo[key] = i.fan, i.fan.reach(self.cuts[target])  # the fan is held, so that its id stays its
+                total += self.memo[key][1] * self.entries
         return total
 
     def settle(self, names: set[str]) -> None:
-        """Cuts these populations."""
-        last: dict[str, Ints] = {}
+        """Cuts these populations; partial sums of the same sources in the same places alike."""
+        last: dict[str, bytes | None] = {}
         for _ in range(4):  # a cut adds axons to the layers before it, and with feedback to itself
             changed = False
+            alike: dict[Hashable, Cut] = {}
             for name in (n for n in reversed(self.cutters) if n in names):
-                now = self.of(name)
-                if name not in last or not np.array_equal(now, last[name]):
-                    self.cuts[name], last[name], changed = self.cutters[name].best(now), now, True
+                cutter = self.cutters[name]
+                leaving = self.of(name) if cutter.limits.axons_out is not None else None
+                now = None if leaving is None else leaving.tobytes()
+                if name not in last or now != last[name]:
+                    kin = (self.stages.get(name), *(likeness(i.fan) for i in cutter.incoming))
+                    near = alike.get(kin) if name in self.stages else None
+                    key = (*cutter.key, near, now)
+                    if key not in self.memo:
+                        self.memo[key] = [i.fan for i in cutter.incoming], cutter.best(leaving, alike=near)
+                    self.cuts[name] = self.memo[key][1]
+                    alike[kin], last[name], changed = self.cuts[name], now, True
             if not changed:
                 break
 
@@ -155,9 +177,11 @@ SHARED = ("compartments", "memory", "axons_in", "axons_out", "delay_slots")
 
 
 def _numbered(
-    layers: tuple[Layer, ...], cutters: Mapping[str, Cutter], leaving: Callable[[str], Ints], profile: Profile
+    layers: tuple[Layer, ...], cutters: Mapping[str, Cutter], leaving: Callable[[str], Ints], profile: Profile,
+    like: Placement | None,
 ) -> tuple[Layer, ...]:
-    """The layers with the cores of their pieces; where layers may share cores, in as few as `packed` finds.
+    """The layers with the cores of their pieces: those of `like`, or where layers may share cores, in as few as
+    `packed` finds.
 
     On a shared core every synapse names its neuron among all that the core can hold, which can take more memory.
     """
@@ -173,8 +197,8 @@ def _numbered(
         kinds = np.repeat([cutters[x.name].delay_bits for x in layers], np.diff(ends))
         alone = np.concatenate([w["longest"] for w in wide]) > (caps.longest or np.inf)
         room = np.array([getattr(caps, name) for name in names], dtype=np.int64)
-        at = packed(amounts, room, kinds, alone)
-        if at.max() + 1 < len(at) <= MOST_MOVED:
+        at = packed(amounts, room, kinds, alone) if like is None else np.concatenate([x.at for x in like.layers])
+        if like is None and at.max() + 1 < len(at) <= MOST_MOVED:
             alone |= (amounts > room).any(axis=1)
             may = (kinds[:, None] == kinds[None]) & ~alone[:, None] & ~alone[None]
             each = np.split(np.arange(ends[-1]), ends[1:-1])

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..network.connections import Connection
 from ..network.graph import Network
+from . import mapping, wiring
 from .cut import Limits, fan
 from .delays import extra_delays
-from .expected import Pruner, limited
-from .fan import Cut, Fan, Ints
+from .expected import Pruner, filled, limited
+from .fan import Fan, Ints
 from .mapping import Layer, Placement, place
 from .memory import stored_bits
 from .reach import Reach
@@ -22,8 +23,8 @@ from .rules import Case, Finding, Violation, findings
 from .schema import FanInPolicy, Profile
 from .wiring import Wiring, most_synapses, wired
 
-#: A connection, its sparsity and its most inputs -> its counter.
-Counted = dict[tuple[int, float, int | None], Fan]
+#: A connection, its sparsity, its most inputs, and whether kernels store their zeros -> its counter.
+Counted = dict[tuple[int, float, int | None, bool], Fan]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,10 @@ class Plan:
     """bits, sparsity, fan_in: by connection name; a connection that `sparsity` does not name keeps its weights, one
     that `fan_in` does not name its inputs. policy: what becomes of neurons with too many synapses.
 
-    fixed: cuts that are not searched again, by population. built: whether the network has its form on the chip already.
+    built: whether the network has its form on the chip already.
+
+    A network with zeros is placed in two ways, its zeros left out and where it would lie were none of them zero, and
+    the way of fewer cores is taken.
     """
 
     network: Network
@@ -42,38 +46,86 @@ class Plan:
     chips: int
     policy: FanInPolicy = "refuse"
     fan_in: Mapping[str, int] = field(default_factory=dict)
-    fixed: Mapping[str, Cut] = field(default_factory=dict)
     built: bool = False
-    _counted: Counted = field(default_factory=dict)  # shared by the plans made from this one
+    _counted: Counted = field(default_factory=dict)  # these are shared by the plans made from this one
     _pruners: dict[tuple[int, int | None], Pruner] = field(default_factory=dict)
     _wired: dict[tuple[Any, ...], Wiring] = field(default_factory=dict)
+    _sums: wiring.Memo = field(default_factory=dict)
+    _cuts: mapping.Memo = field(default_factory=dict)
+    _filled: list[tuple[Connection, ...]] = field(default_factory=list)
+    _wholes: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
     _reaches: dict[str, Reach] = field(default_factory=dict)
 
     @cached_property
     def fans(self) -> tuple[Fan, ...]:
         """Counters of the connections after pruning."""
-        found = []
-        for c in self.connections:
-            key = (id(c), self.sparsity.get(c.name, 0.0), self.fan_in.get(c.name))
-            if key not in self._counted:
-                pruner = self._pruners.get((key[0], key[2]))
-                if pruner is None:
-                    pruner = self._pruners[key[0], key[2]] = Pruner(c if key[2] is None else limited(c, key[2]))
-                less = pruner.to(key[1])
-                self._counted[key] = fan(less, bool(self.profile.memory.shared_kernels.value))
-            found.append(self._counted[key])
-        return tuple(found)
+        return tuple(self._fan(c, bool(self.profile.memory.shared_kernels.value)) for c in self.connections)
+
+    def _fan(self, c: Connection, shared: bool) -> Fan:
+        key = (id(c), self.sparsity.get(c.name, 0.0), self.fan_in.get(c.name), shared)
+        if key not in self._counted:
+            pruner = self._pruners.get((key[0], key[2]))
+            if pruner is None:
+                pruner = self._pruners[key[0], key[2]] = Pruner(c if key[2] is None else limited(c, key[2]))
+            other = self._counted.get((*key[:3], not shared))
+            less = pruner.to(key[1]) if other is None else other.connection
+            self._counted[key] = other if other is not None and less.kernel is None else fan(less, shared)
+        return self._counted[key]
 
     @cached_property
-    def wiring(self) -> Wiring:
+    def whole(self) -> Plan | None:
+        """The same network, all of whose weights are synapses; None where none is zero."""
+        if not self._filled:
+            self._filled.append(filled(self.network, self.connections))
+        full = self._filled[0]
+        pruned = any(self.sparsity.get(c.name) or c.name in self.fan_in for c in full if c.trained)
+        if not pruned and all(a is b for a, b in zip(full, self.connections, strict=True)):
+            return None
+        key = (tuple(self.bits.items()), self.chips, self.policy)
+        if key not in self._wholes:
+            self._wholes[key] = replace(self, connections=full, sparsity={}, fan_in={})
+        return self._wholes[key]
+
+    def _wire(self, fans: tuple[Fan, ...], whole: tuple[Fan, ...] | None = None) -> Wiring:
         """The network as the chip's fan-in policy has it."""
-        key = (self.policy, *map(id, self.fans))
+        key = (self.policy, *map(id, fans), *map(id, whole or ()))
         if key not in self._wired:
-            kept = tuple(f.connection for f in self.fans)
+            kept = tuple(f.connection for f in fans)
             formats = self.profile.formats
             delays = extra_delays(self.network, kept, formats is not None and formats.form == "analog")
-            self._wired[key] = wired(self.network, self.fans, delays, self.profile, self.policy)
+            self._wired[key] = wired(self.network, fans, delays, self.profile, self.policy, whole, self._sums)
         return self._wired[key]
+
+    @cached_property
+    def _wirings(self) -> tuple[Wiring, ...]:
+        """Zeros left out, and as they are wired where nothing is zero."""
+        own = self._wire(self.fans)
+        if self.whole is None:
+            return (own,)
+        return own, self._wire(tuple(self._fan(c, True) for c in self.connections), self.whole.fans)
+
+    @cached_property
+    def _laid(self) -> tuple[Wiring, Placement]:
+        own = self._placed(self._wirings[0])
+        if self.whole is None:
+            return self._wirings[0], own
+        like = self._placed(self._wirings[1], self.whole.placement)
+        ways = ((self._wirings[0], own), (self._wirings[1], like))
+        return min(ways, key=lambda way: (self._broken(way[1]), way[1].cores))
+
+    def _placed(self, wires: Wiring, like: Placement | None = None) -> Placement:
+        return place(wires, self.profile, bits=self.stored, chips=self.chips, per_neuron=self._each, like=like,
+                     memo=self._cuts)
+
+    def _broken(self, placement: Placement) -> bool:
+        """Whether a piece takes more than a core has."""
+        limits = [(name, most) for name, most in vars(Limits.of(self.profile)).items() if most is not None]
+        return any(int(getattr(x, name).max(initial=0)) > most for x in placement.layers for name, most in limits)
+
+    @property
+    def wiring(self) -> Wiring:
+        """The network as the chip's fan-in policy has it."""
+        return self._laid[0]
 
     @cached_property
     def stored(self) -> dict[str, int]:
@@ -85,32 +137,34 @@ class Plan:
     def _each(self) -> int:
         return self.profile.neurons_per_neuron(self.network.conventions.reset)
 
-    @cached_property
+    @property
     def placement(self) -> Placement:
-        return place(self.wiring, self.profile, bits=self.stored, chips=self.chips, fixed=self.fixed,
-                     per_neuron=self._each)
+        return self._laid[1]
 
-    def _case(self, placement: Placement) -> Case:
+    def _case(self, placement: Placement, wires: Wiring) -> Case:
         kept = tuple(f.connection for f in self.fans)
-        return Case(self.network, self.profile, kept, placement, self.bits, self.wiring.delays, self.connections,
+        return Case(self.network, self.profile, kept, placement, self.bits, wires.delays, self.connections,
                     self._reaches)
 
     @cached_property
     def findings(self) -> list[Finding]:
-        return findings(self._case(self.placement), built=self.built)
+        return findings(self._case(self.placement, self.wiring), built=self.built)
 
     @cached_property
     def stopping(self) -> tuple[Violation, ...]:
         """Violations with which the network has no form on the chip; nothing is placed for them."""
-        found = findings(self._case(Placement((), self.chips)), stopping=True)
+        found = findings(self._case(Placement((), self.chips), self._wirings[0]), stopping=True)
         return tuple(f for f in found if isinstance(f, Violation))
 
     @cached_property
     def fewest_cores(self) -> int:
         """A lower bound of the cores, without placing anything: by neurons, by the bits of the weights alone, by the
         axons that end in a layer and those that leave it."""
+        return min(map(self._fewest, self._wirings))
+
+    def _fewest(self, wiring: Wiring) -> int:
         share = self.profile.topology.layers_share_cores
-        limits, wiring = Limits.of(self.profile), self.wiring
+        limits = Limits.of(self.profile)
         caps = np.array([limits.compartments or 0, limits.memory or 0, limits.axons_in or 0, limits.axons_out or 0])
         if self.profile.topology.one_layer_per_core is not None and self.profile.topology.one_layer_per_core.value:
             return len(wiring.populations)
@@ -172,14 +226,10 @@ class Plan:
 
     def changed(self, *, bits: Mapping[str, int] | None = None, sparsity: Mapping[str, float] | None = None,
                 fan_in: Mapping[str, int] | None = None, chips: int | None = None, policy: FanInPolicy | None = None,
-                only: str | None = None) -> Plan:
-        """The plan with some widths, sparsities, most inputs, the number of chips or the policy exchanged.
-
-        only: the layer that is cut anew, by its title; all layers for None.
-        """
-        fixed = {} if only is None else {x.name: x.cut for x in self.placement.layers if x.title != only}
+                ) -> Plan:
+        """The plan with some widths, sparsities, most inputs, the number of chips or the policy exchanged."""
         return replace(
             self, bits={**self.bits, **(bits or {})}, sparsity={**self.sparsity, **(sparsity or {})},
             fan_in={**self.fan_in, **(fan_in or {})}, chips=self.chips if chips is None else chips,
-            policy=policy or self.policy, fixed=fixed,
+            policy=policy or self.policy,
         )
