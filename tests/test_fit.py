@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocompress.chip.cut import Limits
 from neurocompress.chip.fan import pieces
 from neurocompress.chip.fit import Fit, check_fit
 from neurocompress.chip.plan import Plan
@@ -87,6 +88,16 @@ def test_a_small_dense_network_takes_the_published_words() -> None:
     assert row.memory == 100 * 36 * 8
     assert (row.memory_float32, row.axons_in, row.fan_in) == (100 * 256 * 4, 100, 100)
     assert row.utilization["axons_in"] == 100 / 4096
+
+
+def test_the_fullest_core_holds_all_that_lies_on_it() -> None:
+    fit = check_fit(dense(100, 256, 10), load_profile("loihi1"))
+    assert (fit.cores, fit.verdict) == (1, "fits")  # both layers lie on it
+    assert fit.utilization["neurons"] == 266 / 1024
+    assert fit.utilization["axons_in"] == (100 + 256) / 4096
+    assert fit.utilization["memory"] == fit.totals["memory"] * 8 / (fit.plan.profile.core.memory_bits or 0)
+    assert fit.utilization["memory_per_axon"] == max(row.utilization["memory_per_axon"] for row in fit.rows)
+    assert max(row.utilization["neurons"] for row in fit.rows) == 256 / 1024  # of one piece
 
 
 def test_the_lists_of_a_convolution_are_stored_once_per_pattern_of_taps() -> None:
@@ -265,7 +276,7 @@ def test_what_fits_is_placed_without_breaking_a_limit(
         assert layer.neurons.min() >= 1
         if fit.fits:
             assert layer.compartments.max() <= (core.neurons.value or np.inf)
-            assert layer.memory.max() <= (core.memory_bits or np.inf)
+            assert layer.memory.max() <= (Limits.of(profile).memory or np.inf)  # none where nobody says how it is used
             for used, entry in ((layer.axons_in, core.axons_in), (layer.axons_out, core.axons_out)):
                 assert entry is None or entry.value is None or used.max() <= entry.value
         total_out += int(layer.axons_out.sum())

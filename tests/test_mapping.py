@@ -105,6 +105,7 @@ def test_what_fits_is_mapped_and_breaks_no_limit(
         assert entry is not None
         assert entry.value is not None
         assert used[used_up].max() <= entry.value, used_up
+        assert fit.utilization[used_up] == pytest.approx(used[used_up].max() / entry.value)  # all on one core
     assert used["bits"].max() <= (core.memory_bits or 0)
     if core.fan_in is not None:
         limit = core.fan_in.value or 0

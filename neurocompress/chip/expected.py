@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..network.connections import Connection, connections
 from ..network.graph import Network
-from ..network.nodes import WEIGHTED
+from ..network.nodes import WEIGHTED, Node
 
 #: Weights that are looked at together: they stay in the cache.
 BLOCK = 1 << 15
@@ -83,7 +83,7 @@ class Pruner:
 
 def filled(network: Network, found: tuple[Connection, ...]) -> tuple[Connection, ...]:
     """The connections of a network, had none of its weights been zero; themselves where none is."""
-    full = {n: replace(node, weight=np.where(node.weight == 0, node.weight.dtype.type(1), node.weight))
+    full: dict[str, Node] = {n: replace(node, weight=np.where(node.weight == 0, node.weight.dtype.type(1), node.weight))
             for n, node in network.nodes.items()
             if isinstance(node, WEIGHTED) and np.count_nonzero(node.weight) < node.weight.size}
     if not full:

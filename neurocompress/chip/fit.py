@@ -126,11 +126,15 @@ class Fit:
 
     @property
     def utilization(self) -> dict[str, float]:
-        """The fullest piece's share of each limit, and the share of the cores in use."""
+        """The share of each limit that all on one core take together, of the core where it is largest (of a list of
+        synapses the longest), and the share of the cores in use."""
         found: dict[str, float] = {}
-        for row in self.rows:
-            for name, share in row.utilization.items():
-                found[name] = max(share, found.get(name, 0.0))
+        for name, (attribute, limit) in limits_of(self.plan.profile).items():
+            if limit:
+                taken = np.zeros(self.plan.placement.cores, dtype=np.int64)
+                for layer in self.plan.placement.layers:
+                    (np.maximum if attribute == "longest" else np.add).at(taken, layer.at, getattr(layer, attribute))
+                found[name] = float(taken.max(initial=0)) / limit
         if self.cores_available:
             found["cores"] = self.cores / self.cores_available
         return found
@@ -268,6 +272,16 @@ def _severity(violation: Violation) -> tuple[float, str, str]:
     return -ratio, violation.code, violation.layer
 
 
+def limits_of(profile: Profile) -> dict[str, tuple[str, int | None]]:
+    """What a core has of each resource that is shown, and the attribute of a layer that counts against it."""
+    limits = Limits.of(profile)
+    return {
+        "neurons": ("compartments", limits.compartments), "memory": ("memory", limits.memory),
+        "axons_in": ("axons_in", limits.axons_in), "axons_out": ("axons_out", limits.axons_out),
+        "memory_per_axon": ("longest", limits.longest),
+    }
+
+
 def _row(plan: Plan, stages: list[Layer], seen: set[str]) -> Row:
     own = stages[-1]
     names = []
@@ -278,13 +292,7 @@ def _row(plan: Plan, stages: list[Layer], seen: set[str]) -> Row:
             seen.add(node)
             names.append(node)
     held = sum(parameters(plan.network.nodes[n]) for n in names)
-    core = plan.profile.core
-    limits = {
-        "neurons": ("compartments", core.neurons.value), "memory": ("memory", Limits.of(plan.profile).memory),
-        "axons_in": ("axons_in", core.axons_in and core.axons_in.value),
-        "axons_out": ("axons_out", core.axons_out and core.axons_out.value),
-        "memory_per_axon": ("longest", core.memory_per_axon and core.memory_per_axon.bits),
-    }
+    limits = limits_of(plan.profile)
 
     def most(attribute: str) -> int:
         return max(int(getattr(layer, attribute).max(initial=0)) for layer in stages)
