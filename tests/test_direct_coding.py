@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from cli_runner import runner
 from direct_coded import STEPS, mnist, trained_mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -267,6 +268,31 @@ def test_check_counts_what_the_chip_holds(mlp):
     assert "8 bits" in check(mlp[0], "loihi2", input="graded").notes[0]
     with pytest.raises(Refused, match="no graded spikes"):
         check(mlp[0], "loihi1", input="graded")
+
+
+# the command line
+
+
+def test_the_command_line_takes_static_pictures_and_says_how_they_are_sent(mlp, tmp_path, capsys):
+    run, path = runner(capsys), mlp[0]
+    mlp[1].first(60).save(tmp_path / "x.npz")
+    data = ("--data", tmp_path / "x.npz")
+    for target, said in (("loihi2", "graded spikes of 8 bits"), ("loihi1", "On the host, before the chip")):
+        seen = run("deploy", path, "--target", target, *data, "--steps", STEPS, "--out", tmp_path / target)
+        assert seen.status == 0
+        assert said in " ".join(seen.out.split())
+        assert run("simulate", tmp_path / target, *data, "--steps", STEPS, "--engine", "emulator").status == 0
+        assert run("compare", path, tmp_path / target, *data, "--steps", STEPS).status == 0
+    assert run("simulate", path, *data, "--steps", STEPS, "--json").json["steps"] == STEPS
+    assert run("compress", path, *data, "--steps", STEPS, "--bits", 8, "--out", tmp_path / "small.nir").status == 0
+    refused = run("simulate", tmp_path / "loihi2", *data, "--steps", 0)
+    assert (refused.status, "--steps is 0" in refused.err) == (2, True)
+    seen = run("deploy", path, "--target", "loihi1", "--input", "graded", *data, "--out", tmp_path / "no")
+    assert (seen.status, "--input host" in seen.err, (tmp_path / "no").exists()) == (2, True, False)
+    seen = run("check", path, "--target", "loihi1", "--input", "host", "--json")
+    assert (seen.status, [layer["population"] for layer in seen.json["layers"]]) == (0, ["lif2"])
+    one = run("deploy", path, "--target", "loihi2", *data, "--out", tmp_path / "one", "--json").json
+    assert "--steps T repeats static pictures" in one["input"]["why"]
 
 
 # static pictures
