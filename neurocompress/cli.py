@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -63,7 +63,7 @@ def reads_model(verb: Callable[..., int]) -> Any:
     @option("--dt", type=float, metavar="X", help="Seconds per time step.")
     @option("--reset", type=click.Choice(["zero", "subtract"]), help="What a spike does to the membrane.")
     @option("--convention", multiple=True, metavar="NAME=VALUE",
-            help="Any other convention, e.g. v_floor=false; may be given several times.")
+            help="Any other convention, e.g. v_floor=false; `neurocompress presets NAME` lists them.")
     @functools.wraps(verb)
     def chosen(*arguments: Any, preset: str | None, dt: float | None, reset: str | None, convention: tuple[str, ...],
                **more: Any) -> int:
@@ -127,6 +127,7 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
     with progress(as_json) as told:
         made = run(model, target, data=data, out=folder, method=method or "sbc", sparsity=sparsity or 0.0,
                    progress=told, **reading, **more)
+    warn(made.report.assumptions)
     if as_json:
         found = made.report.to_dict()
         emit("deploy", {"report_schema": found.pop("schema"), "bundle": folder, "passed": made.passed, **found})
@@ -166,6 +167,7 @@ def compress(model: Path, data: Path | None, recipe: Path | None, samples: int |
         result, measured = compress_file(
             model, data, out, recipe=recipe, samples=samples, finetune=finetune, steps=steps, seed=seed, progress=told,
             memory=byte_count("--memory", memory), budget=byte_count("--budget", budget), **reading, **flags)
+    warn(result.notes)
     if as_json:
         emit("compress", compressed_data(result, measured, out))
     else:
@@ -214,6 +216,7 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
         else:
             found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy,
                         input=input, progress=told, **reading)
+    warn(found.notes)
     if as_json:
         emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
     else:
@@ -247,6 +250,7 @@ def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: d
         if out is not None:
             told("writing the spikes", 0, 0)
             save_arrays(out, found.arrays)
+    warn(found.notes)
     if as_json:
         emit("simulate", runs.simulation_data(found, out))
     else:
@@ -266,6 +270,7 @@ def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
 
     with progress(as_json, "reading the model"):
         found = inspect_network(load(model, **reading))
+    warn(found["notes"])
     if as_json:
         emit("inspect", found)
     else:
@@ -290,6 +295,7 @@ def compare(a: Path, b: Path, data: Path, steps: int | None, reading: dict[str, 
 
     with progress(as_json) as told:
         found = run(a, b, data, steps=steps, progress=told, **reading)
+    warn(found.notes)
     if as_json:
         emit("compare", runs.comparison_data(found))
     else:
@@ -318,6 +324,26 @@ def targets(name: str | None, as_json: bool) -> int:
                          "limits": describe(profile)})
     else:
         chips.target(profile)
+    return DONE
+
+
+@cli.command()
+@click.argument("name", required=False)
+@JSON
+def presets(name: str | None, as_json: bool) -> int:
+    """How platforms read a NIR file, or all that one preset assumes, with its evidence and the flags."""
+    from .network.presets import rows
+
+    found = rows(name)
+    if as_json:
+        emit("presets", {"presets": found})
+        return DONE
+    from .report import presets as shown
+
+    if name is None:
+        shown.preset_list()
+    else:
+        shown.preset(name)
     return DONE
 
 
@@ -368,6 +394,14 @@ def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: in
     else:
         click.echo(one_line(f"{out}: {found.samples} samples of {found.steps} steps, {found.name}"))
     return DONE
+
+
+def warn(notes: Iterable[str]) -> None:
+    """Says aloud, on stderr, what could only be assumed although the result depends on it."""
+    from .network.assumed import aloud
+
+    for note in aloud(tuple(notes)):
+        click.secho(f"warning: {printable(note)}", fg="yellow", bold=True, err=True)
 
 
 def emit(verb: str, data: dict[str, Any]) -> None:

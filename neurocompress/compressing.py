@@ -10,6 +10,7 @@ import numpy as np
 
 from .chip.profile import load_profile
 from .errors import refuse
+from .network.assumed import aloud
 from .network.conventions import Overrides
 from .network.graph import Network
 from .verbs import Progress, load
@@ -67,11 +68,14 @@ def compress(
     from .compression.walk import MEMORY
     from .oneshot import compress_network, seen
     from .pipeline import compress_for, learned
+    from .simulation.readings import with_other_readings
 
     base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
     chosen = recipe_of(base, **flags)
     network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
     spikes, said = _calibration(network, data, samples, steps, seed)
+    network = with_other_readings(network, spikes)
+    said = (*aloud(network.notes), *said)
     if target is not None:
         calibration = None if spikes is None else seen(spikes, chosen.distilled)
         made = compress_for(network, load_profile(target), calibration, chosen, progress=progress)

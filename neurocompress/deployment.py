@@ -12,6 +12,7 @@ import numpy as np
 from . import bundle
 from .backends import backend
 from .chip import integer_file
+from .chip.features import features, with_conventions
 from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
@@ -23,7 +24,7 @@ from .errors import Problem, Refused, Unfit, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .models import path_of, title_of
 from .network.canonical import canonical
-from .network.conventions import Overrides, overrides
+from .network.conventions import Overrides, overrides, shown
 from .network.encoder import InputMode, behind_input, joined, unscaled
 from .network.graph import Network
 from .pipeline import Compressed, learned
@@ -32,6 +33,7 @@ from .report.inputs import input_report
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
 from .simulation.emulator import Overflow
+from .simulation.readings import difference, with_other_readings
 from .verbs import load
 
 if TYPE_CHECKING:
@@ -107,6 +109,7 @@ def deploy(
     tell("reading the data", 0, 0)
     values, calibration, split, stream = _data(
         network, data, steps, seed, HEAD if max_drop is None else HEAD_TO_CHOOSE)
+    network = with_other_readings(network, None if split.synthetic else calibration)
     way = encoding(network, profile, None if values is None else values.spikes, calibration, input, split.source)
     given, calibration = _encoded(way, values, calibration, split, tell)
     real, whole = (network, values) if way.graded is not None else (way.network, given)  # of the float network
@@ -130,7 +133,8 @@ def deploy(
         found = Fitted(made, board.fit(made), ())
     if not split.synthetic:
         found = _learned(found, board, calibration, within, tell)
-    compressed = replace(found.compressed, notes=(*way.said, *found.said, *found.compressed.notes))
+    cost = () if split.synthetic else cost_of_conventions(network, profile, calibration)
+    compressed = replace(found.compressed, notes=(*way.said, *found.said, *cost, *found.compressed.notes))
     tell("building the chip's network", 0, 0)
     integer = replace(compressed.integer_network(input_bits), graded_input=way.graded)
     _refuse_unwritable(profile, integer)
@@ -171,6 +175,21 @@ def deploy(
         folder = Path(out)
         write_bundle(folder, compressed, integer, report, target, way)
     return Deployment(network, compressed, integer, placed, report, folder)
+
+
+def cost_of_conventions(network: Network, profile: Profile, spikes: np.ndarray) -> tuple[str, ...]:
+    """What it costs that a chip resets or sends spikes otherwise than the model: a sentence, or none where it does not.
+
+    spikes: (samples, timesteps, *input shape); the first few are run, in floating point and without compression.
+    """
+    on_chip, changed = with_conventions(network, features(profile), profile.title)
+    if not changed:
+        return ()
+    before, after = network.conventions.to_dict(), on_chip.conventions.to_dict()
+    named = ", ".join(f"{n} {shown(after[n])} for {shown(before[n])}" for n in before
+                      if before[n] != after[n] and n != "two_phase_reset")
+    return (f"{profile.title} runs it with {named}. That alone, before any compression: "
+            f"{difference(network, on_chip, spikes)}",)
 
 
 def _refuse_bad(

@@ -19,6 +19,7 @@ from .deployed import Deployed, deployed
 from .errors import Problem, Refused, refuse
 from .frontends import nir as nir_file
 from .models import path_of, title_of
+from .network.assumed import aloud
 from .network.conventions import Overrides, overrides, shown
 from .network.encoder import InputMode
 from .network.graph import Network
@@ -94,9 +95,10 @@ def _for_chip(
 ) -> tuple[Network, Profile, tuple[str, ...]]:
     """The network with the conventions that `deploy` gives it on the chip, and a sentence for each that it changes."""
     profile = load_profile(target)
+    loud = aloud(network.notes)
     network, alone = on_chip_alone(network, profile, input)
     network, said = with_conventions(network, features(profile), profile.title)
-    return network, profile, (*alone, *said)
+    return network, profile, (*loud, *alone, *said)
 
 
 def check_compressed(
@@ -172,8 +174,10 @@ def simulate(
                      "--convention",
                      fix="Leave them out, or deploy again with them")
     if engine == "float":
+        from .data.spikes import SpikeData
         from .simulation.float import check_record
         from .simulation.float import simulate as simulate_float
+        from .simulation.readings import with_other_readings
 
         tell("reading the model", 0, 0)
         network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
@@ -184,10 +188,11 @@ def simulate(
             return there.with_notes(lambda note: _gathered(
                 "float", lambda given, told: (there.in_float(network, note(given), others, told), {}),
                 spikes_of(data, there.input_shape, analog=True, steps=steps), names, network, tell, "simulating"))
+        taken = spikes_of(data, network.shapes[network.input], analog=True, steps=steps)
+        read = with_other_readings(network, taken.spikes if isinstance(taken, SpikeData) else None)
         return _gathered(
             "float", lambda given, told: (simulate_float(network, given.spikes, names, progress=told), {}),
-            spikes_of(data, network.shapes[network.input], analog=True, steps=steps), names, network, tell,
-            "simulating")
+            taken, names, read, tell, "simulating")
     assert path is not None
     tell("reading the bundle", 0, 0)
     chip = deployed(path)
@@ -318,6 +323,9 @@ def compare(
     both = {n: int(np.prod(s)) for n, s in first.shapes.items() if second.shapes.get(n) == s}
     tell("reading the data", 0, 0)
     given = spikes_of(data, first.input_shape, analog=True, steps=steps)
+    notes = [*first.notes, *second.notes]
+    if isinstance(given, SpikeData):
+        notes = [*_notes_on(first, given.spikes), *_notes_on(second, given.spikes)]
     labels: list[np.ndarray] = []
 
     def batches() -> Iterator[np.ndarray]:
@@ -335,7 +343,7 @@ def compare(
         accuracy = tuple(100.0 * float(np.mean(runs[k].classes == np.concatenate(labels))) for k in "ab")
     agreement = 100.0 * float(np.mean(runs["a"].classes == runs["b"].classes))
     return Comparison(title_of(a), title_of(b), len(runs["a"].scores), accuracy, agreement,  # type: ignore[arg-type]
-                      changes["a", "b"], (runs["a"], runs["b"]), (*first.notes, *second.notes),
+                      changes["a", "b"], (runs["a"], runs["b"]), tuple(dict.fromkeys(notes)),
                       first.titles | second.titles)
 
 
@@ -347,6 +355,16 @@ class _Runnable:
     input_shape: tuple[int, ...]
     notes: tuple[str, ...]
     titles: dict[str, str]
+    network: Network | None = None
+
+
+def _notes_on(side: _Runnable, spikes: np.ndarray) -> tuple[str, ...]:
+    """Its notes, with what another reading of a model would change on the data."""
+    from .simulation.readings import with_other_readings
+
+    if side.network is None:
+        return side.notes
+    return (side.notes[0], *with_other_readings(side.network, spikes).notes)
 
 
 def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnable:
@@ -373,7 +391,7 @@ def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnabl
     shapes = {n: network.shapes[n] for n in network.populations}
     return _Runnable(float_engine(network), shapes, network.input, network.shapes[network.input],
                      (f"{title_of(model)}: simulated in floating point{said}", *network.notes),
-                     all_titles(network))
+                     all_titles(network), network)
 
 
 def _reading_of(folder: Path) -> dict[str, Any]:

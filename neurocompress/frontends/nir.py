@@ -72,7 +72,7 @@ def _network(flat: Flat, memory: int, preset: str | None, given: Mapping[str, An
     if silent:
         draft.notes.append(f"v_reset = 0 in {', '.join(sorted(silent, key=natural))}: not in the file.")
     graph_metadata = flat.metadata.get("", {})
-    conventions, said = settle(draft.nodes, graph_metadata, preset, given)
+    conventions, assumed, said = settle(draft.nodes, graph_metadata, preset, given)
     metadata = {name: {k: v for k, v in values.items() if k != KEY} for name, values in flat.metadata.items()}
     return Network(
         {name: draft.nodes[name] for name in sorted(draft.nodes, key=natural)},
@@ -80,6 +80,7 @@ def _network(flat: Flat, memory: int, preset: str | None, given: Mapping[str, An
         conventions,
         tuple(dict.fromkeys([*flat.notes, *draft.notes, *said])),
         {name: values for name, values in metadata.items() if values},
+        assumed,
     )
 
 

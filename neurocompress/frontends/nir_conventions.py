@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import Problem, Refused
+from ..network.assumed import sentence
 from ..network.conventions import Conventions, from_dict, preset, shown
-from ..network.nodes import Node
+from ..network.nodes import Neuron, Node
 from .nir_time import (
     LEAST_RATE,
     Origin,
@@ -39,8 +40,9 @@ ALWAYS_SHOWN = ("reset", "fire", "decay")
 
 def settle(
     nodes: dict[str, Node], metadata: dict[str, object], preset_name: str | None, given: Mapping[str, Any]
-) -> tuple[Conventions, list[str]]:
-    """Conventions, and one note for each of dt, reset, fire, decay and what else differs from NIR's equations.
+) -> tuple[Conventions, tuple[str, ...], list[str]]:
+    """Conventions, which of dt and reset are only assumed, and one note for each of dt, reset, fire, decay and what
+    else differs from NIR's equations.
 
     metadata: of the graph. given: single conventions by name, from the user (see `conventions.overrides`).
     Raises `Refused` with every value that is unknown or makes a neuron unstable.
@@ -119,7 +121,12 @@ def settle(
             notes.append(f"r = 1 in {', '.join(ones)}: read as one weight per time step, not as r·dt.")
     if problems:
         raise Refused(problems)
-    return conventions, notes
+    spiking = any(isinstance(node, Neuron) and node.spiking for node in nodes.values())
+    assumed = tuple(name for name, is_so in (
+        ("dt", step is not None and step[1].startswith("assumed")),
+        ("reset", spiking and named is None and stored is None and "reset" not in given)) if is_so)
+    notes += [sentence(name, conventions) for name in assumed]
+    return conventions, assumed, notes
 
 
 def _differing(stored: Conventions, chosen: Conventions) -> list[str]:

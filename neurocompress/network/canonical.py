@@ -83,7 +83,7 @@ def canonical(network: Network) -> Network:
     found = {network.input, *(n for edge in edges for n in edge)}
     return Network(
         {name: node for name, node in nodes.items() if name in found}, tuple(dict.fromkeys(edges)),
-        network.conventions, network.notes + tuple(notes), network.metadata,
+        network.conventions, network.notes + tuple(notes), network.metadata, network.assumed,
     )
 
 

@@ -28,7 +28,8 @@ def natural(name: str) -> tuple[tuple[int, int | str], ...]:
 class Network:
     """Nodes by name, edges as (source, target) pairs; several edges into one node are a sum.
 
-    notes: everything the reader assumed or repaired, one sentence each.
+    notes: everything the reader assumed or repaired, one sentence each. assumed: of "dt" and "reset" those that nothing
+    says, although spikes depend on them.
     Building one checks it whole and raises `Refused` with every problem found.
     """
 
@@ -37,6 +38,7 @@ class Network:
     conventions: Conventions = NIR
     notes: tuple[str, ...] = ()
     metadata: dict[str, dict[str, object]] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from ..network.conventions import Conventions
 from ..network.graph import Network
 from ..network.nodes import Conv, Delay, Flatten, Linear, Neuron, Node, Pool, Scale, Threshold, parameters
+from ..network.presets import MEANINGS, flag
 from .titles import node_kind
 
 
@@ -43,8 +46,17 @@ def inspect_network(network: Network) -> dict[str, Any]:
         "input_shape": list(shapes[network.input]),
         "output_shape": list(shapes[network.output]),
         "conventions": network.conventions.to_dict(),
-        "notes": list(network.notes),
+        "notes": [_with_flag(note, network.conventions) for note in network.notes],
+        "flags": {f.name: flag(f.name, getattr(network.conventions, f.name)) for f in fields(network.conventions)},
     }
+
+
+def _with_flag(note: str, conventions: Conventions) -> str:
+    """A note on a convention that the user has not given, with the flag that would change it."""
+    name, equals, why = note.partition(" = ")
+    if not equals or name not in MEANINGS or "given by the user" in why:
+        return note
+    return f"{note} Change it: {flag(name, getattr(conventions, name))}"
 
 
 def _range(values: np.ndarray) -> float | dict[str, float]:
