@@ -24,6 +24,7 @@ from .plain import one_line, printable, to_json
 if TYPE_CHECKING:
     from .chip.schema import FanInPolicy
     from .network.encoder import InputMode
+    from .network.readout import Mode
 
 #: Version of what --json prints; it grows by keys, and a changed meaning gets a new number.
 SCHEMA = "neurocompress/1"
@@ -94,6 +95,9 @@ INPUT = option("--input", type=click.Choice(["auto", "spikes", "graded", "host"]
                help="How values reach the chip: as spikes, as whole numbers of graded spikes, or as the spikes of a "
                     "first layer that the host computes.")
 STEPS = option("--steps", type=int, metavar="T", help="Repeat data of one time step (static pictures) T times.")
+READOUT = option("--readout", type=click.Choice(["auto", "spikes", "membrane", "host"]), default="auto",
+                 help="Where the class is read: what the network has (auto), spikes, a membrane, or layers that the "
+                      "host computes.")
 JSON = option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
 MODEL = click.argument("model", type=click.Path(path_type=Path))
 
@@ -114,6 +118,7 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @INPUT
 @STEPS
 @reads_model
+@READOUT
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @JSON
 def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None,
@@ -197,10 +202,11 @@ def byte_count(name: str, text: str | None) -> int | None:
 @option("--fit", is_flag=True, help="Search the mildest compression that fits, by the weights alone.")
 @INPUT
 @reads_model
+@READOUT
 @JSON
 def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
           sparsity: float | dict[str, float] | None, chips: int | None, fan_in_policy: FanInPolicy | None, fit: bool,
-          input: InputMode, reading: dict[str, Any], as_json: bool) -> int:
+          input: InputMode, reading: dict[str, Any], readout: Mode, as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
     from .report.progress import progress
     from .verbs import check as run
@@ -212,10 +218,10 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
     with progress(as_json) as told:
         if fit:
             found, searched = check_compressed(model, target, bits=bits, chips=chips, fan_in_policy=fan_in_policy,
-                                               input=input, progress=told, **reading)
+                                               input=input, readout=readout, progress=told, **reading)
         else:
             found = run(model, target, bits=bits, sparsity=sparsity, chips=chips, fan_in_policy=fan_in_policy,
-                        input=input, progress=told, **reading)
+                        input=input, readout=readout, progress=told, **reading)
     warn(found.notes)
     if as_json:
         emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
@@ -232,10 +238,11 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
 @option("--engine", type=click.Choice(["float", "emulator", "lava"]), default="float", show_default=True)
 @STEPS
 @reads_model
+@READOUT
 @option("--record", multiple=True, metavar="NODE ...", help="Nodes to write besides the output.")
 @option("--out", type=click.Path(path_type=Path), metavar="FILE.npz", help="Writes output and recorded nodes.")
 @JSON
-def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: dict[str, Any],
+def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: dict[str, Any], readout: Mode,
              record: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """Run a model, or a deployed bundle, over recorded spikes."""
     from .data.arrays import save_arrays, writable
@@ -246,7 +253,8 @@ def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: d
     if out is not None:
         writable(out)
     with progress(as_json) as told:
-        found = run(model, data, engine=engine, steps=steps, record=record, progress=told, **reading)
+        found = run(model, data, engine=engine, steps=steps, record=record, readout=readout, progress=told,
+                    **reading)
         if out is not None:
             told("writing the spikes", 0, 0)
             save_arrays(out, found.arrays)
@@ -286,15 +294,17 @@ def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
 @option("--data", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".npz with `spikes`.")
 @STEPS
 @reads_model
+@READOUT
 @JSON
-def compare(a: Path, b: Path, data: Path, steps: int | None, reading: dict[str, Any], as_json: bool) -> int:
+def compare(a: Path, b: Path, data: Path, steps: int | None, reading: dict[str, Any], readout: Mode,
+            as_json: bool) -> int:
     """Two models or bundles on the same data: accuracy, distances per layer, rates, dead neurons."""
     from .report import runs
     from .report.progress import progress
     from .verbs import compare as run
 
     with progress(as_json) as told:
-        found = run(a, b, data, steps=steps, progress=told, **reading)
+        found = run(a, b, data, steps=steps, readout=readout, progress=told, **reading)
     warn(found.notes)
     if as_json:
         emit("compare", runs.comparison_data(found))

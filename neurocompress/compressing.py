@@ -116,7 +116,7 @@ def compress_file(
     epochs, with the data's labels where it has them. The rest as `compress`. Raises `Refused`.
     """
     from .data.arrays import writable
-    from .data.spikes import drawn, load_spikes
+    from .data.spikes import drawn, load_spikes, refuse_labels
     from .oneshot import finetuned, save
     from .report.compressed import measure
 
@@ -129,6 +129,8 @@ def compress_file(
     network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
     tell("reading the data", 0, 0)
     given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True, steps=steps)
+    if given is not None:
+        refuse_labels(given, int(np.prod(network.shapes[network.output])))
     if given is not None and samples is not None:
         given = given.chosen(drawn(given.samples, samples, seed))
     if finetune is not None and given is None:

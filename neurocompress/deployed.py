@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
-    """integer: the network on its chip. host: what the host computes before it, in floating point; None for nothing."""
+    """integer: the network on its chip. host: what the host computes before it, in floating point; None for nothing.
+    whole: the whole network, where the host computes what lies behind the chip's part; else None."""
 
     integer: OnChip
     host: Network | None
+    whole: Network | None = None
 
     @property
     def input_shape(self) -> Shape:
@@ -112,9 +114,10 @@ def deployed(folder: Path) -> Deployed:
     try:
         integer = integer_file.load(bundle.require(folder, bundle.INTEGER))
         host = nir_file.read(folder / bundle.HOST) if (folder / bundle.HOST).is_file() else None
+        whole = nir_file.read(bundle.require(folder, bundle.MODEL)) if integer.host else None
     except Refused as refused:
         raise Refused(replace(p, fix="Deploy the model again") for p in refused.problems) from None
     if host is not None and host.shapes[host.output] != integer.input_shape:
         raise refuse(f"the host sends {host.shapes[host.output]}, the chip receives {integer.input_shape}",
                      file=str(folder / bundle.HOST), fix="Deploy the model again")
-    return Deployed(integer, host)
+    return Deployed(integer, host, whole)

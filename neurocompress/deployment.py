@@ -12,13 +12,13 @@ import numpy as np
 from . import bundle
 from .backends import backend
 from .chip import integer_file
-from .chip.features import features, with_conventions
+from .chip.features import features, readout_on, with_conventions
 from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
 from .compression.recipe import recipe_of
 from .data.given import Stream, spikes_of
-from .data.spikes import SpikeData, drawn, fractions, poisson, taken
+from .data.spikes import SpikeData, drawn, fractions, poisson, refuse_labels, taken
 from .encoding import Encoding, encoding
 from .errors import Problem, Refused, Unfit, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
@@ -27,6 +27,7 @@ from .network.canonical import canonical
 from .network.conventions import Overrides, overrides, shown
 from .network.encoder import InputMode, behind_input, joined, unscaled
 from .network.graph import Network
+from .network.readout import Mode
 from .pipeline import Compressed, learned
 from .plain import to_json
 from .report.inputs import input_report
@@ -76,8 +77,8 @@ def deploy(
     sparsity: float | Mapping[str, float] = 0.0,
     fit: bool = False, max_drop: float | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, distill: int | None = None, input: InputMode = "auto",
-    steps: int | None = None, preset: str | None = None, dt: float | None = None, reset: str | None = None,
-    convention: Overrides = (), seed: int = 0, progress: Progress | None = None,
+    steps: int | None = None, readout: Mode = "auto", preset: str | None = None, dt: float | None = None,
+    reset: str | None = None, convention: Overrides = (), seed: int = 0, progress: Progress | None = None,
 ) -> Deployment:
     """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
 
@@ -91,6 +92,7 @@ def deploy(
     fan_in_policy, preset, dt, reset, convention: as `check`. distill: epochs in which a pruned network learns the
     original's outputs, the method's where it is None. input: how values reach the chip, see `encoding.encoding`.
     steps: to which data of one time step, static pictures, are repeated.
+    readout: where the class is read (see `network.ends.tail`).
     Raises `Refused` with every problem of the input, `Unfit` where a search finds nothing; nothing is written then.
     """
     tell = progress or (lambda stage, done, total: None)
@@ -117,7 +119,13 @@ def deploy(
     input_bits = message_bits(calibration if given is None else given.spikes) if way.graded is None else (
         way.graded.message_bits)
 
-    board = Board(profile, bits, chips, fan_in_policy)
+    ends = readout_on(network, profile, readout)
+    if way.graded is not None:  # the same end, for the values themselves
+        same = readout_on(real, profile, readout)
+        real = same.whole(canonical(same.chip))
+    else:
+        real = ends.whole(ends.chip)
+    board = Board(profile, bits, chips, fan_in_policy, ends)
     within: Accuracy | None = None
     if max_drop is not None:
         assert given is not None
@@ -125,16 +133,16 @@ def deploy(
         within = accuracy_on(given, chose, input_bits)
         assert whole is not None
         least = float_accuracy(real, whole, chose) - max_drop
-        found = compress_within(network, board, calibration, recipe, within, least, progress=tell)
+        found = compress_within(ends.chip, board, calibration, recipe, within, least, progress=tell)
     elif fit:
-        found = compress_to_fit(network, board, calibration, recipe, progress=tell)
+        found = compress_to_fit(ends.chip, board, calibration, recipe, progress=tell)
     else:
-        made = compress_to_policy(network, board, calibration, recipe, progress=tell)
+        made = compress_to_policy(ends.chip, board, calibration, recipe, progress=tell)
         found = Fitted(made, board.fit(made), ())
     if not split.synthetic:
         found = _learned(found, board, calibration, within, tell)
-    cost = () if split.synthetic else cost_of_conventions(network, profile, calibration)
-    compressed = replace(found.compressed, notes=(*way.said, *found.said, *cost, *found.compressed.notes))
+    cost = () if split.synthetic else cost_of_conventions(ends.chip, profile, calibration)
+    compressed = replace(found.compressed, notes=(*way.said, *ends.said, *found.said, *cost, *found.compressed.notes))
     tell("building the chip's network", 0, 0)
     integer = replace(compressed.integer_network(input_bits), graded_input=way.graded)
     _refuse_unwritable(profile, integer)
@@ -143,20 +151,22 @@ def deploy(
     samples = calibration if whole is None else whole.spikes
     labels = [] if given is None or given.labels is None else [given.labels]
     engines = {
-        "float": float_engine(compressed.original if way.graded is None else canonical(real)),
-        "compressed": float_engine(compressed.network),
+        "float": float_engine(compressed.whole_original if way.graded is None else real),
+        "compressed": float_engine(compressed.whole),
     }
     if way.graded is not None:
-        engines["sent"] = float_engine(compressed.original)
+        engines["sent"] = float_engine(compressed.whole_original)
     if compressed.emulated:
-        engines["emulated"] = emulator_engine(integer, overflow)
-    sizes = {p: int(np.prod(network.shapes[p])) for p in compressed.network.populations}
+        engines["emulated"] = emulator_engine(integer, overflow, whole=compressed.whole)
+    sizes = {p: int(np.prod(compressed.network.shapes[p])) for p in compressed.network.populations}
+    outputs = int(np.prod(network.shapes[network.output]))
     runs, changes = verify(
         engines, (("float", list(engines)[-1]),),
-        samples if stream is None else _batches(stream, way, input_bits, labels), sizes, network.input,
+        samples if stream is None else _batches(stream, way, input_bits, outputs, labels), sizes, network.input,
         progress=lambda done: tell("verifying", done, len(samples) if stream is None else 0),
         sent=None if way.graded is None else way.sent, real=("float",))
-    virtual = virtual_chips(integer, calibration if given is None else given.spikes, split.indices, seed, tell)
+    virtual = virtual_chips(integer, calibration if given is None else given.spikes, split.indices, seed, tell,
+                            compressed.whole)
     busiest = runs[list(engines)[-1]].activities
     placed = replace(found.fit, rates={p: busiest[p].rates for p in compressed.network.populations})
     report = make_report(
@@ -168,6 +178,7 @@ def deploy(
             "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "fit": fit,
             "max_drop": max_drop, "chips": chips, "fan_in_policy": fan_in_policy, "distill": distill,
             "input": input, "steps": steps, "preset": preset, "dt": dt, "reset": reset, "convention": asked,
+            "readout": readout,
             "seed": seed})
     folder = None
     if out is not None:
@@ -213,12 +224,13 @@ def write_bundle(
     folder: Path, compressed: Compressed, integer: OnChip, report: Report, target: str | Path, way: Encoding
 ) -> None:
     """Everything needed to run, check and run again; in place whole or not at all."""
-    network, facts = compressed.network, quantization_facts(compressed, integer)
+    network, tail, facts = compressed.network, compressed.tail, quantization_facts(compressed, integer)
     if way.graded is not None:  # the file's network takes the values themselves
         for name in behind_input(network):
             if name in facts:
                 facts[name]["quant_weight_scale"] = facts[name]["quant_weight_scale"] / way.graded.scale
         network = unscaled(network, way.graded.scale)
+    network = network if tail is None else tail.whole(network)
     with bundle.written(folder) as made:
         if way.host is not None:
             backend("nir").write(way.host, made / bundle.HOST)
@@ -274,6 +286,7 @@ def _data(
         stream, given = None if given.ended else given, found
     count = min(CALIBRATION_SAMPLES, max(1, given.samples // 2))
     chosen = drawn(given.samples, count, seed)
+    refuse_labels(given, int(np.prod(network.shapes[network.output])))
     name = given.name if stream is None else f"{given.name}, drawn from its first {given.samples} samples"
     return given, taken(given.spikes, chosen), Split(name, count, False, tuple(int(k) for k in chosen)), stream
 
@@ -288,9 +301,11 @@ def _encoded(
     return replace(values, spikes=sent), taken(sent, np.array(split.indices, dtype=int))
 
 
-def _batches(stream: Stream, way: Encoding, input_bits: int, labels: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _batches(
+    stream: Stream, way: Encoding, input_bits: int, outputs: int, labels: list[np.ndarray]
+) -> Iterator[np.ndarray]:
     """All data of a stream, batch by batch, as `verify` takes them: real values where graded spikes carry them, else
-    what the chip receives. `labels` is filled with all of its labels."""
+    what the chip receives. `labels` is filled with all of its labels. outputs: of the network."""
     labels.clear()
     for batch in stream:
         sent = batch.spikes if way.graded is not None else way.sent(batch.spikes)
@@ -301,6 +316,7 @@ def _batches(stream: Stream, way: Encoding, input_bits: int, labels: list[np.nda
             raise refuse(f"an input sends {int(sent.max())} spikes in a step, more than any in the samples "
                          "that calibrate", file=batch.name,
                          fix="Shuffle the batches, or keep one spike per input and step")
+        refuse_labels(batch, outputs)
         if batch.labels is not None:
             labels.append(batch.labels)
         yield sent
@@ -337,7 +353,9 @@ def accuracy_on(given: SpikeData, chose: np.ndarray, input_bits: int) -> Accurac
     labels = given.labels[chose]
 
     def measured(made: Compressed) -> float:
-        on_chip = emulator_engine(made.integer_network(input_bits), {}) if made.emulated else float_engine(made.network)
+        on_chip = float_engine(made.whole)
+        if made.emulated:
+            on_chip = emulator_engine(made.integer_network(input_bits), {}, whole=made.whole)
         return _right(on_chip, given.spikes[chose], labels, made.network)
 
     return measured

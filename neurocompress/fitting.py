@@ -35,6 +35,7 @@ from .compression.recipe import LayerRecipe, Recipe, recipe_of
 from .compression.walk import MEMORY, Progress, Statistics
 from .errors import Problem, Unfit
 from .network.graph import Network
+from .network.readout import Tail
 from .oneshot import row_gains, seen
 from .pipeline import Compressed, compress_for, for_rules, statistics_for
 
@@ -53,12 +54,13 @@ Accuracy = Callable[[Compressed], float]
 class Board:
     """The chips that a network shall fit. bits: of all layers or by patterns of their names, None for the chip's
     choice. chips: None for the profile's number. policy: what becomes of neurons with too many synapses, None for the
-    profile's."""
+    profile's. tail: how the networks that shall fit it end."""
 
     profile: Profile
     bits: int | Mapping[str, int] | None = None
     chips: int | None = None
     policy: FanInPolicy | None = None
+    tail: Tail | None = None
 
     def plan(self, network: Network) -> Plan:
         """Of the network as it is, with conventions that the chip has. Raises `Unfit` where it has no form there."""
@@ -105,8 +107,9 @@ def compress_to_policy(
     spikes = seen(spikes, recipe.distilled_pruned if limited.fan_in else recipe.distilled)
     statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
     recipe = limited_to(recipe, limited, statistics)
-    return compress_for(network, board.profile, spikes, recipe, bits=board.bits, statistics=statistics,
+    made = compress_for(network, board.profile, spikes, recipe, bits=board.bits, statistics=statistics,
                         progress=progress)
+    return replace(made, tail=board.tail)
 
 
 def compress_to_fit(
@@ -209,8 +212,9 @@ class _Fitting:
         layers = tuple(LayerRecipe(match=escape(n), sparsity=s) for n, s in sparsity.items() if s > 0)
         recipe = self.recipe.model_copy(update={"layers": (*self.recipe.layers, *layers), "sparsity": 0.0})
         recipe = limited_to(recipe, self.plan, self.statistics)
-        return compress_for(self.network, self.board.profile, self.spikes, recipe, bits=bits,
+        made = compress_for(self.network, self.board.profile, self.spikes, recipe, bits=bits,
                             statistics=self.statistics, progress=self.progress)
+        return replace(made, tail=self.board.tail)
 
 
 def losses_of_data(statistics: Statistics, recipe: Recipe, widths: list[int], progress: Progress | None) -> Losses:

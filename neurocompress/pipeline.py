@@ -35,6 +35,7 @@ from .network.connections import Connection, connections
 from .network.discrete import threshold_of
 from .network.graph import Network
 from .network.nodes import Array
+from .network.readout import Tail
 from .oneshot import DISTILL_SAMPLES, nothing_to_learn, row_gains, tuned
 from .simulation.float import Peak
 
@@ -53,7 +54,7 @@ class Compressed:
     network: canonical, its weights on the grid, in the model's own units. original: canonical, before compression.
     layers: by node of weights. units: by population. fmt and features: the chip's, from its profile.
     arithmetic: what its neurons compute with; where that is not public real numbers stand for it, and the chip's
-    network is written but not emulated.
+    network is written but not emulated. tail: how the network ends; without it all of it lies on the chip.
     """
 
     original: Network
@@ -66,6 +67,17 @@ class Compressed:
     arithmetic: ChipArithmetic
     recipe: Recipe
     notes: tuple[str, ...]
+    tail: Tail | None = None
+
+    @property
+    def whole(self) -> Network:
+        """The compressed network with what the host computes behind it."""
+        return self.network if self.tail is None else self.tail.whole(self.network)
+
+    @property
+    def whole_original(self) -> Network:
+        """The same before compression."""
+        return self.original if self.tail is None else self.tail.whole(self.original)
 
     @property
     def emulated(self) -> bool:
@@ -81,7 +93,8 @@ class Compressed:
         return build(
             self.network, {n: layer.m for n, layer in self.layers.items() if layer.m is not None}, self.units, self.fmt,
             self.arithmetic, self.features, input_bits,
-            {n: weight_format(self.profile, x.bits) for n, x in self.layers.items() if x.bits != self.fmt.bits})
+            {n: weight_format(self.profile, x.bits) for n, x in self.layers.items() if x.bits != self.fmt.bits},
+            host=self.tail is not None and bool(self.tail.edges))
 
     @property
     def bits(self) -> int | dict[str, int]:
@@ -135,11 +148,13 @@ class ChipGrids:
         found = self.reach(population)
         fixed = {c.name: found.weights[c.name] for c in self.into[population] if not c.trained}
         asked = wanted | {name: np.asarray((value or 1.0) / self.fmt.m_max) for name, value in fixed.items()}
-        most = found.most(self.arithmetic, _peak(self.network, population, self.peaks)) if isinstance(
-            self.arithmetic, Arithmetic) else 1.0
+        peak = _peak(self.network, population, self.peaks)
+        if not found.spiking and (not peak or population not in self.peaks):
+            peak = PEAK_WITHOUT_DATA * max(self.fmt.m_max * float(np.max(step)) for step in asked.values())
+        most = found.most(self.arithmetic, peak) if isinstance(self.arithmetic, Arithmetic) else 1.0
         self.units[population] = fit_units(
             asked, dict(sizes) | dict.fromkeys(fixed, 1), self.fmt, self.arithmetic, most, bool(fixed),
-            {n: self.of(n).lsb for n in ends})
+            {n: self.of(n).lsb for n in ends}, not found.spiking)
         steps = self.units[population].steps
         self.shares[population] = {n: float(np.max(asked[n] / steps[n])) for n in asked}
         return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), m_max[n]) for n in ends}
@@ -244,13 +259,14 @@ def learned(made: Compressed, spikes: np.ndarray, progress: Progress | None = No
     epochs = made.recipe.distilled
     if not epochs or len(spikes) < DISTILL_SAMPLES:
         return made
-    if left_out := nothing_to_learn(made.network, made.original, spikes, made.recipe):
+    if left_out := nothing_to_learn(made.whole, made.whole_original, spikes, made.recipe):
         return replace(made, notes=(*made.notes, *left_out))
     from .compression.finetune import Constraint
 
     constraints = {name: replace(Constraint.of(layer), mask=layer.weight != 0) for name, layer in made.layers.items()}
-    network, layers, said = tuned(made.network, made.layers, constraints, spikes, None, made.original, epochs, 0,
-                                  progress, "learning")
+    found, layers, said = tuned(made.whole, made.layers, constraints, spikes, None, made.whole_original, epochs, 0,
+                                progress, "learning")
+    network = made.network.with_nodes({name: found.nodes[name] for name in layers})
     return replace(made, network=network, layers=layers, notes=(*made.notes, *said))
 
 

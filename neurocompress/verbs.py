@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import bundle
-from .chip.features import features, with_conventions
+from .chip.features import features, readout_on, with_conventions
 from .chip.fit import Fit, check_fit, fit_of, plan_of
 from .chip.incoming import on_chip_alone
 from .chip.profile import Profile, load_profile
@@ -23,6 +23,8 @@ from .network.assumed import aloud
 from .network.conventions import Overrides, overrides, shown
 from .network.encoder import InputMode
 from .network.graph import Network
+from .network.readout import Mode, Tail
+from .reading import Potential, Reader, Sums, as_on, as_read
 
 if TYPE_CHECKING:
     from .chip.real import OnChip
@@ -72,56 +74,61 @@ def check(
     model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None,
     sparsity: float | Mapping[str, float] | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, input: InputMode = "auto", preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, convention: Overrides = (), progress: Progress | None = None,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (), readout: Mode = "auto",
+    progress: Progress | None = None,
 ) -> Fit:
     """Whether a network fits a chip: no data, no torch. Raises `Refused` for input that can't be read.
 
     bits, sparsity: of all layers, or by patterns of their names, {"fc*": 0.75}. chips: instead of the profile's number.
     fan_in_policy: instead of the profile's, what becomes of neurons with too many synapses: "refuse", "prune", "split"
     or "join". input: how values reach the chip; with "host" the layers that the host computes are not counted,
-    otherwise all are. preset, dt, reset, convention: as `load`.
+    otherwise all are. preset, dt, reset, convention: as `load`. readout: where the class
+    is read (see `network.ends.tail`).
     """
     tell = progress or _untold
     tell("reading the model", 0, 0)
-    network, profile, said = _for_chip(
-        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input)
+    network, profile, ends, said = _for_chip(
+        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input, readout)
     tell("placing the layers on cores", 0, 0)
     found = check_fit(network, profile, bits, sparsity, chips=chips, policy=fan_in_policy)
-    return replace(found, notes=(*said, *found.notes))
+    return replace(found, notes=(*said, *found.notes), read_by=ends.by, host=tuple(ends.host))
 
 
 def _for_chip(
-    target: str | Path, network: Network, input: InputMode
-) -> tuple[Network, Profile, tuple[str, ...]]:
-    """The network with the conventions that `deploy` gives it on the chip, and a sentence for each that it changes."""
+    target: str | Path, network: Network, input: InputMode, readout: Mode
+) -> tuple[Network, Profile, Tail, tuple[str, ...]]:
+    """The part of the network that lies on the chip with the conventions that `deploy` gives it there, how it ends, and
+    a sentence for each change."""
     profile = load_profile(target)
     loud = aloud(network.notes)
     network, alone = on_chip_alone(network, profile, input)
-    network, said = with_conventions(network, features(profile), profile.title)
-    return network, profile, (*loud, *alone, *said)
+    ends = readout_on(network, profile, readout)
+    network, said = with_conventions(ends.chip, features(profile), profile.title)
+    return network, profile, ends, (*loud, *alone, *ends.said, *said)
 
 
 def check_compressed(
     model: Model, target: str | Path, *, bits: int | Mapping[str, int] | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, input: InputMode = "auto", preset: str | None = None,
-    dt: float | None = None, reset: str | None = None, convention: Overrides = (), progress: Progress | None = None,
+    dt: float | None = None, reset: str | None = None, convention: Overrides = (), readout: Mode = "auto",
+    progress: Progress | None = None,
 ) -> tuple[Fit, Found]:
     """The mildest compression with which a network fits a chip, estimated from its weights: no data, no torch.
 
     bits: for all layers; without it the chip's default and all that are fewer are tried. The fit is that of the
-    compressed network; where nothing fits, that of the network as it is. input, preset, dt, reset, convention: as
-    `check`. Raises `Refused`.
+    compressed network; where nothing fits, that of the network as it is. input, preset, dt, reset, convention,
+    readout: as `check`. Raises `Refused`.
     """
     tell = progress or _untold
     tell("reading the model", 0, 0)
-    network, profile, said = _for_chip(
-        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input)
+    network, profile, ends, said = _for_chip(
+        target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input, readout)
     tell("searching the mildest compression that fits", 0, 0)
     bits = one_width(bits)
     plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
     fit = fit_of(found.plan if found.fits else plan)
-    return replace(fit, notes=(*said, *fit.notes)), found
+    return replace(fit, notes=(*said, *fit.notes), read_by=ends.by, host=tuple(ends.host)), found
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +136,8 @@ class Simulation:
     """arrays: "output" and every recorded node, (samples, timesteps, *shape); of a stream of batches only what was
     recorded. accuracy: percent, None without labels. overflow: of the emulator, by population. mismatches: Lava against
     the emulator, by population, when Lava ran. seconds_per_step: of Lava. rates: of the output and every recorded node,
-    share of neurons and steps with a value other than 0. titles: what people are shown instead of names that are
+    share of neurons and steps with a spike; potentials: of those that send no spikes. read_by: how the class is read.
+    titles: what people are shown instead of names that are
     numbers."""
 
     engine: str
@@ -144,12 +152,14 @@ class Simulation:
     steps: int
     rates: dict[str, float]
     titles: Mapping[str, str]
+    potentials: dict[str, Potential]
+    read_by: str
 
 
 def simulate(
     model: Model, data: Data, *, engine: str = "float", steps: int | None = None, preset: str | None = None,
     dt: float | None = None, reset: str | None = None, convention: Overrides = (), record: Iterable[str] = (),
-    progress: Progress | None = None, timeout_s: float = 3600.0,
+    readout: Mode = "auto", progress: Progress | None = None, timeout_s: float = 3600.0,
 ) -> Simulation:
     """Runs a network, or a bundle, over spikes, or real values, (samples, timesteps, *input shape), whatever form they
     have (`neurocompress.data.given`).
@@ -157,7 +167,8 @@ def simulate(
     engine: "float" (a model or the compressed model of a bundle), "emulator" or "lava" (a bundle). steps: to which data
     of one time step, static pictures, are repeated.
     record: nodes beside the output, which is always given as "output"; an iterable of batches is gone through batch by
-    batch, and its output is given only where "output" is recorded. timeout_s: limit on a Lava run, which takes all
+    batch, and its output is given only where "output" is recorded. readout: where the class of a model is read (see
+    `network.ends.tail`); that of a bundle is fixed. timeout_s: limit on a Lava run, which takes all
     batches at once. Raises `Refused` for bad input or when Lava can't be run.
     """
     from .data.given import held, spikes_of
@@ -169,9 +180,9 @@ def simulate(
     if engine != "float" and (path is None or not bundle.is_bundle(path)):
         raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=title_of(model),
                      fix="Run `neurocompress deploy MODEL --target NAME --out DIR` first and give DIR")
-    if engine != "float" and (preset or dt is not None or reset or convention):
+    if engine != "float" and (preset or dt is not None or reset or convention or readout != "auto"):
         raise refuse(f"a bundle's conventions are fixed; engine '{engine}' takes no --preset, --dt or --reset, and no "
-                     "--convention",
+                     "--convention or --readout",
                      fix="Leave them out, or deploy again with them")
     if engine == "float":
         from .data.spikes import SpikeData
@@ -180,60 +191,78 @@ def simulate(
         from .simulation.readings import with_other_readings
 
         tell("reading the model", 0, 0)
-        network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
+        network = as_read(load(model, preset=preset, dt=dt, reset=reset, convention=convention), readout)
         tell("reading the data", 0, 0)
         others = tuple(name for name in names if name != "output")
         check_record(network, others)
+        reader = Reader.of(network, names)
         if path is not None and bundle.is_bundle(path) and (there := deployed(path)).real:
             return there.with_notes(lambda note: _gathered(
                 "float", lambda given, told: (there.in_float(network, note(given), others, told), {}),
-                spikes_of(data, there.input_shape, analog=True, steps=steps), names, network, tell, "simulating"))
+                spikes_of(data, there.input_shape, analog=True, steps=steps), names, reader, network, tell,
+                "simulating"))
         taken = spikes_of(data, network.shapes[network.input], analog=True, steps=steps)
         read = with_other_readings(network, taken.spikes if isinstance(taken, SpikeData) else None)
         return _gathered(
             "float", lambda given, told: (simulate_float(network, given.spikes, names, progress=told), {}),
-            taken, names, read, tell, "simulating")
+            taken, names, reader, read, tell, "simulating")
     assert path is not None
     tell("reading the bundle", 0, 0)
-    chip = deployed(path)
+    chip = _Chip(there := deployed(path), names)
     tell("reading the data", 0, 0)
     if engine == "emulator":
-        return chip.with_notes(lambda note: _gathered(
-            "emulator", lambda given, told: _emulated(chip, note(given), names, told),
-            spikes_of(data, chip.input_shape, analog=True, steps=steps), names, chip.integer, tell, "emulating"))
-    return chip.with_notes(lambda note: _in_lava(
-        path, chip, note(held(data, chip.input_shape, analog=True, steps=steps)), names, tell, timeout_s))
+        return there.with_notes(lambda note: _gathered(
+            "emulator", lambda given, told: chip.emulated(note(given), told),
+            spikes_of(data, there.input_shape, analog=True, steps=steps), names, chip.reader, there.integer, tell,
+            "emulating"))
+    return there.with_notes(lambda note: _in_lava(
+        path, chip, note(held(data, there.input_shape, analog=True, steps=steps)), tell, timeout_s))
 
 
-def _emulated(
-    there: Deployed, given: SpikeData, names: tuple[str, ...], told: Callable[[int], None]
-) -> tuple[dict[str, np.ndarray], dict[str, Overflow]]:
-    from .simulation.emulator import emulate
+class _Chip:
+    """A bundle's network, of which some nodes are seen."""
 
-    own = there.on_host(given.spikes, names)
-    others = [name for name in names if name != "output" and name not in own]
-    found = emulate(there.integer, there.sent(given), others, progress=told)
-    return own | {n: found.spikes[n] for n in others} | {"output": found.spikes[there.integer.output]}, found.overflow
+    def __init__(self, there: Deployed, names: tuple[str, ...]):
+        self.there, self.names = there, names
+        self.reader = Reader.on_chip(there.integer, there.whole, names)
+        own = () if there.host is None else there.host.nodes
+        self.others = tuple(name for name in names if name != "output" and name not in own)
+        on_chip, whole = [p.name for p in there.integer.populations], there.whole
+        needed = whole.needed_for([whole.output], on_chip) if whole is not None else ()
+        #: Populations that are recorded: those asked for, and those that the host needs.
+        self.heard = tuple(dict.fromkeys((*self.others, *(p for p in on_chip if p in needed))))
+
+    def seen(self, given: SpikeData, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What populations sent, and the output."""
+        from .report.verify import in_model_units, output_of
+
+        sent = in_model_units(self.there.integer, sent)
+        output = output_of(self.there.integer, sent, given.spikes, self.there.whole)
+        return self.there.on_host(given.spikes, self.names) | {n: sent[n] for n in self.others} | {"output": output}
+
+    def emulated(
+        self, given: SpikeData, told: Callable[[int], None]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Overflow]]:
+        from .simulation.emulator import emulate
+
+        found = emulate(self.there.integer, self.there.sent(given), self.heard, progress=told)
+        return self.seen(given, found.spikes), found.overflow
 
 
-def _in_lava(
-    path: Path, there: Deployed, given: SpikeData, names: tuple[str, ...], tell: Progress, timeout_s: float
-) -> Simulation:
+def _in_lava(path: Path, chip: _Chip, given: SpikeData, tell: Progress, timeout_s: float) -> Simulation:
     """In Lava and in the emulator, and where they differ. A program with a graded input rounds real values itself."""
     from .backends import backend
 
-    network = there.integer
-    emulated = _gathered("lava", lambda data, told: _emulated(there, data, names, told), given, names, network,
-                         tell, "emulating")
+    network, names = chip.there.integer, chip.names
+    emulated = _gathered("lava", chip.emulated, given, names, chip.reader, network, tell, "emulating")
     tell("starting Lava and running it", 0, 0)
-    own = there.on_host(given.spikes, names)
-    others = [name for name in names if name != "output" and name not in own]
     run = backend("lava").run(
-        bundle.require(path, "lava"), given.spikes if network.graded_input is not None else there.sent(given), others,
-        timeout_s=timeout_s)
-    lava = own | {name: run.spikes[name] for name in others} | {"output": run.spikes[network.output]}
+        bundle.require(path, "lava"), given.spikes if network.graded_input is not None else chip.there.sent(given),
+        chip.heard, timeout_s=timeout_s)
+    lava = chip.seen(given, run.spikes)
     mismatches = {name: int(np.count_nonzero(lava[name] != emulated.arrays[name])) for name in lava}
-    found = _gathered("lava", lambda data, told: (lava, emulated.overflow), given, names, network, tell, "")
+    found = _gathered("lava", lambda data, told: (lava, emulated.overflow), given, names, chip.reader, network,
+                      tell, "")
     return replace(found, mismatches=mismatches, seconds_per_step=run.seconds_per_step)
 
 
@@ -242,31 +271,30 @@ Ran = Callable[["SpikeData", Callable[[int], None]], "tuple[dict[str, np.ndarray
 
 
 def _gathered(
-    engine: str, run: Ran, given: SpikeData | Stream, names: tuple[str, ...], network: Network | OnChip,
-    tell: Progress, stage: str,
+    engine: str, run: Ran, given: SpikeData | Stream, names: tuple[str, ...], reader: Reader,
+    network: Network | OnChip, tell: Progress, stage: str,
 ) -> Simulation:
     """Runs data, or batch by batch a stream of it, and keeps what was asked for."""
-    from .data.spikes import SpikeData
+    from .data.spikes import SpikeData, refuse_labels
     from .report.titles import all_titles
     from .simulation.emulator import Overflow
 
     kept = tuple(dict.fromkeys((*names, "output"))) if isinstance(given, SpikeData) else names
     parts: dict[str, list[np.ndarray]] = {name: [] for name in kept}
     classes, labels = [], []
-    counts: dict[str, list[int]] = {}
+    sums = Sums(reader.potentials)
     overflow: dict[str, Overflow] = {}
     samples = steps = 0
     total_samples = given.samples if isinstance(given, SpikeData) else 0
     for batch in [given] if isinstance(given, SpikeData) else given:
+        refuse_labels(batch, reader.outputs)
         arrays, more = run(batch, lambda done, before=samples: tell(  # type: ignore[misc]
             stage, before + done, total_samples))
-        output = arrays["output"]
-        classes.append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64).argmax(axis=1))
+        classes.append(reader.score(arrays["output"]).argmax(axis=1))
         if batch.labels is not None:
             labels.append(batch.labels)
         for name in dict.fromkeys((*names, "output")):
-            sent, size = counts.get(name, [0, 0])
-            counts[name] = [sent + int(np.count_nonzero(arrays[name])), size + arrays[name].size]
+            sums.add(name, arrays[name])
         for name in kept:
             parts[name].append(arrays[name])
         for name, o in more.items():
@@ -278,8 +306,7 @@ def _gathered(
     return Simulation(
         engine, {name: np.concatenate(several) if len(several) > 1 else several[0] for name, several in parts.items()},
         found, 100.0 * float(np.mean(found == np.concatenate(labels))) if labels else None, overflow, None, None,
-        (*network.notes, *said), samples, steps, {name: sent / max(1, size) for name, (sent, size) in counts.items()},
-        all_titles(network))
+        (*network.notes, *said), samples, steps, sums.rates, all_titles(network), sums.potentials, reader.by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,22 +327,23 @@ class Comparison:
 
 def compare(
     a: Model, b: Model, data: Data, *, preset: str | None = None, dt: float | None = None, reset: str | None = None,
-    convention: Overrides = (), steps: int | None = None, progress: Progress | None = None,
+    convention: Overrides = (), readout: Mode = "auto", steps: int | None = None, progress: Progress | None = None,
 ) -> Comparison:
     """A model (float simulator) or bundle (emulator) against another, over the same spikes, batch by batch where they
     come in batches (`neurocompress.data.given`).
 
     preset, dt, reset, convention: how models are read, as `load`. Without any, a model beside a bundle is read with
-    those that the bundle was deployed with, so that both mean the same network. steps: as `simulate`. Raises `Refused`.
+    those that the bundle was deployed with, so that both mean the same network. readout, steps: as `simulate`. Raises
+    `Refused`.
     """
     from .data.given import spikes_of
-    from .data.spikes import SpikeData
+    from .data.spikes import SpikeData, refuse_labels
     from .report.verify import verify
 
     asked = {"preset": preset, "convention": overrides(convention, preset=preset, dt=dt, reset=reset)}
     tell = progress or _untold
     tell("reading the models", 0, 0)
-    first, second = _runnable(a, b, asked), _runnable(b, a, asked)
+    first, second = _runnable(a, b, asked, readout), _runnable(b, a, asked, readout)
     if first.input_shape != second.input_shape:
         raise Refused(Problem(
             f"A takes inputs of shape {first.input_shape}, B of {second.input_shape}",
@@ -330,6 +358,8 @@ def compare(
 
     def batches() -> Iterator[np.ndarray]:
         for batch in [given] if isinstance(given, SpikeData) else given:
+            for side in (first, second):
+                refuse_labels(batch, side.outputs)
             if batch.labels is not None:
                 labels.append(batch.labels)
             yield batch.spikes
@@ -353,6 +383,7 @@ class _Runnable:
     shapes: dict[str, tuple[int, ...]]  # of its populations
     input: str
     input_shape: tuple[int, ...]
+    outputs: int
     notes: tuple[str, ...]
     titles: dict[str, str]
     network: Network | None = None
@@ -367,7 +398,7 @@ def _notes_on(side: _Runnable, spikes: np.ndarray) -> tuple[str, ...]:
     return (side.notes[0], *with_other_readings(side.network, spikes).notes)
 
 
-def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnable:
+def _runnable(model: Model, beside: Model, asked: Mapping[str, Any], readout: Mode) -> _Runnable:
     """A bundle as its emulator, a model as its float simulation, read as the user asks or as the other one was."""
     from .report.titles import all_titles
     from .report.verify import deployed_engine, float_engine
@@ -379,17 +410,21 @@ def _runnable(model: Model, beside: Model, asked: Mapping[str, Any]) -> _Runnabl
         if there.host is not None:
             shapes[there.integer.input] = there.integer.input_shape
         return _Runnable(deployed_engine(there), shapes, there.integer.input, there.input_shape,
+                         Reader.on_chip(there.integer, there.whole, ()).outputs,
                          (f"{path}: emulated in the chip's integers",), all_titles(there.integer))
     reading, how = {k: v for k, v in asked.items() if v}, "read with"
     if isinstance(model, Network):
         reading = {}  # it was read already
     elif not reading and other is not None and bundle.is_bundle(other):
         reading, how = _reading_of(other), f"read as {other} was:"
-    network = load(model, **reading)
+    network = as_read(load(model, **reading), readout)
+    if readout == "auto" and other is not None and bundle.is_bundle(other):
+        network = as_on(network, deployed(other).integer)
     named = {k: v for k, v in reading.items() if k != "convention"} | dict(reading.get("convention", {}))
     said = f", {how} " + ", ".join(f"{k} {shown(v)}" for k, v in named.items()) if named else ""
     shapes = {n: network.shapes[n] for n in network.populations}
     return _Runnable(float_engine(network), shapes, network.input, network.shapes[network.input],
+                     Reader.of(network, ()).outputs,
                      (f"{title_of(model)}: simulated in floating point{said}", *network.notes),
                      all_titles(network), network)
 

@@ -205,7 +205,8 @@ def test_deploy_takes_every_option_and_reports_it(few: Path, tmp_path: Path, run
         "neurocompress/1", "deploy", "neurocompress.report/1")
     assert found["options"] == {"method": "rtn", "bits": 6, "sparsity": 0.5, "fit": False, "max_drop": None, "chips": 2,
                                 "fan_in_policy": "refuse", "distill": 0, "preset": "norse", "dt": 0.001,
-                                "reset": "subtract", "convention": {}, "input": "auto", "steps": None, "seed": 7}
+                                "reset": "subtract", "convention": {}, "input": "auto", "steps": None,
+                                "readout": "auto", "seed": 7}
     assert found["fit"]["chips"] == 2
     assert found["conventions"]["reset"] == "subtract"
     assert all(layer["bits"] == 6 for layer in found["layers"])

@@ -17,7 +17,7 @@ from neurocompress.chip.formats import AnalogFormats, IntegerFormats
 from neurocompress.chip.profile import load_profile
 from neurocompress.chip.rules import RULES, explain
 from neurocompress.chip.rules_of_crossbars import axons_per_source
-from neurocompress.chip.schema import Weights
+from neurocompress.chip.schema import Neurons, Weights
 from neurocompress.errors import Refused
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
@@ -216,8 +216,9 @@ def test_every_rule_has_a_case_a_text_and_a_field_of_the_profile() -> None:
     for row in explain():
         assert len(row["text"]) > 30
         section, name = row["field"].split(".")
-        fields = AnalogFormats.model_fields | IntegerFormats.model_fields | Weights.model_fields
-        assert name in (fields if section in ("arithmetic", "weights") else LAYERED[section] | CROSSBAR[section])
+        fields = AnalogFormats.model_fields | IntegerFormats.model_fields | Weights.model_fields | Neurons.model_fields
+        known = LAYERED.get(section, {}) | CROSSBAR.get(section, {})
+        assert name in (fields if section in ("arithmetic", "weights", "neurons") else known)
 
 
 def test_a_rule_is_explained_by_its_code() -> None:

@@ -12,6 +12,7 @@ from ..errors import Problem, Refused
 from ..network.connections import Connection, Weight, connections
 from ..network.graph import Network
 from ..network.nodes import WEIGHTED, Neuron
+from ..network.readout import last_population, sends_spikes
 from .build_integer import integer_population
 from .build_real import real_population
 from .delays import lag, latencies, waits
@@ -27,13 +28,14 @@ from .units import Units, WeightFormat
 def build(
     network: Network, integers: dict[str, np.ndarray], units: dict[str, Units], fmt: WeightFormat,
     arithmetic: ChipArithmetic, features: Features, input_bits: int = 0,
-    formats: Mapping[str, WeightFormat] | None = None,
+    formats: Mapping[str, WeightFormat] | None = None, host: bool = False,
 ) -> OnChip:
     """A canonical network as the chip stores and computes it.
 
     integers: by node of weights, grid integers in the weight's shape (fixed connections are absent).
     units: by population. input_bits: of the numbers that the input sends, 0 for plain spikes.
-    formats: by node, of weights that are stored otherwise than `fmt` says.
+    formats: by node, of weights that are stored otherwise than `fmt` says. host: whether the
+    host computes the outputs from what the populations send.
     Raises `Refused` with everything the chip can not hold.
     """
     problems: list[Problem] = []
@@ -86,18 +88,20 @@ def build(
             integer.append(integer_population(network, name, into, units[name], arithmetic, latency[name], notes))
         elif into:
             real.append(real_population(network, name, into, units[name], latency[name], notes))
-    (last,) = network.inputs_of(network.output) if len(network.inputs_of(network.output)) == 1 else (None,)
-    if last not in network.populations:
+    last = last_population(network)
+    if last is None:
         problems.append(Problem("the network does not end in a population of neurons", f"node '{network.output}'",
                                 "End it in LIF, IF or LI neurons: a chip has no layer without them"))
     if problems:
         raise Refused(problems)
     assert last is not None
     shape = network.shapes[network.input]
+    reading = "mean" if sends_spikes(network, last) else network.conventions.reading
     if isinstance(arithmetic, Arithmetic):
         return IntegerNetwork(network.input, shape, last, tuple(integer), tuple(synapses), arithmetic, tuple(notes),
-                              input_bits)
-    return RealNetwork(network.input, shape, last, tuple(real), tuple(synapses), arithmetic, tuple(notes), input_bits)
+                              input_bits, reading=reading, host=host)
+    return RealNetwork(network.input, shape, last, tuple(real), tuple(synapses), arithmetic, tuple(notes), input_bits,
+                       reading=reading, host=host)
 
 
 def _stored(weight: Weight, fmt: WeightFormat) -> Weight:

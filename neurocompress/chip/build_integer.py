@@ -24,10 +24,12 @@ def integer_population(
     # a neuron whose gain differs from its row's has a threshold of its own instead
     wanted = per_neuron(unit.vth, shape) * thresholds_by_row(gains(node, step, conventions), shape)
     vth = _scalar(np.clip(np.rint(wanted), 1, 2**arithmetic.threshold_bits - 1).astype(np.int64))
-    if np.any(np.abs(vth - wanted) > 0.5):
+    spiking = not isinstance(node, Neuron) or node.spiking
+    if spiking and np.any(np.abs(vth - wanted) > 0.5):
         notes.append(f"'{name}': gains within its channels differ so much that thresholds of some neurons end at the "
                      f"chip's 1..{2**arithmetic.threshold_bits - 1}")
-    scale = vth.astype(np.float64) * 2.0**arithmetic.threshold_shift  # chip units per threshold
+    # chip units per threshold, or per unit of a potential that is read
+    scale = (vth.astype(np.float64) if spiking else wanted) * 2.0**arithmetic.threshold_shift
     beta = np.zeros(()) if step is None else step.beta
     alpha = None if step is None else step.alpha
     if step is None:
@@ -35,7 +37,6 @@ def integer_population(
     found = constants(node, into, shape, conventions)
     mantissa, exponent = _bias(found.bias * scale, arithmetic, name, notes)
     many = conventions.spikes_per_step == "many"
-    spiking = not isinstance(node, Neuron) or node.spiking
     end = arithmetic.state_max - 1
     return Population(
         name, shape,
@@ -46,11 +47,11 @@ def integer_population(
         bias_mant=mantissa, bias_exp=exponent, reset=conventions.reset,
         reset_by=vth << arithmetic.threshold_shift, fire=conventions.fire if step is not None else ">",
         spikes_per_step="many" if many and step is not None else "one",
-        v_floor=-(vth << arithmetic.threshold_shift) if conventions.v_floor and step is not None else None,
+        v_floor=-(vth << arithmetic.threshold_shift) if conventions.v_floor and step is not None and spiking else None,
         two_phase=conventions.two_phase, late_reset=resets_late(network, name),
         u_init=_scalar(np.clip(np.rint(found.u_init * scale), -end, end).astype(np.int64)),
         v_init=_scalar(np.clip(np.rint(found.v_init * scale), -end, end).astype(np.int64)),
-        spiking=spiking, latency=latency)
+        spiking=spiking, latency=latency, unit=1.0 if spiking else _scalar(1.0 / scale))
 
 
 def _scalar(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..network.conventions import Reset
+from ..network.ends import tail
 from ..network.graph import Network
+from ..network.readout import Mode, Tail
 from ..network.resets import resets_late
 from .schema import Profile
 
@@ -14,18 +16,28 @@ from .schema import Profile
 class Features:
     """What a chip's neurons can do, from its profile. graded_bits: 0 for plain spikes only. delay_max: None when it is
     unknown, and then any delay is taken. resets: those it has. reset_delay: whether they can come in the step after
-    the spike, behind the decay."""
+    the spike, behind the decay. models: kinds of neurons, None when unknown. membrane: whether a membrane can be read,
+    None when unknown."""
 
     graded_bits: int
     delay_max: int | None
     resets: tuple[Reset, ...]
     reset_delay: bool = False
+    models: tuple[str, ...] | None = None
+    membrane: bool | None = None
 
 
 def features(profile: Profile) -> Features:
     graded, delay, resets = (getattr(profile.neurons, n).value for n in ("graded_spikes", "delay_max", "reset"))
-    late = profile.neurons.reset_delay
-    return Features(graded or 0, delay, tuple(resets or ("zero", "subtract")), bool(late and late.value))
+    late, models, membrane = profile.neurons.reset_delay, profile.neurons.models.value, profile.neurons.membrane_readout
+    return Features(graded or 0, delay, tuple(resets or ("zero", "subtract")), bool(late and late.value),
+                    None if models is None else tuple(models), membrane.value if membrane else None)
+
+
+def readout_on(network: Network, profile: Profile, mode: Mode = "auto") -> Tail:
+    """How a network ends on a chip (see `network.ends.tail`). Raises `Refused`."""
+    chip = features(profile)
+    return tail(network, mode, kinds=chip.models, membrane=chip.membrane, chip=profile.title)
 
 
 def with_conventions(network: Network, chip: Features, title: str) -> tuple[Network, tuple[str, ...]]:

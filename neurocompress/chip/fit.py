@@ -72,7 +72,8 @@ class Place:
 class Fit:
     """What `check_fit` found. violations: worst first. verdict: "fits", "does not fit" or "fits (estimate)", the
     last when limits are not public or the memory formula is an estimate. cores_available: None when unknown.
-    fewest_cores: a lower bound for any placement that fits. policy: what became of neurons with too many synapses."""
+    fewest_cores: a lower bound for any placement that fits. policy: what became of neurons with too many synapses.
+    read_by: how the class is read; host: nodes that the host computes for it, which are not counted."""
 
     target: str
     title: str
@@ -88,6 +89,8 @@ class Fit:
     policy: FanInPolicy
     plan: Plan
     rates: Mapping[str, Floats] | None = None
+    read_by: str = ""
+    host: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -155,7 +158,7 @@ class Fit:
                 "across_chips": found.across_chips},
             "violations": [{**vars(v), "excess": v.excess, "apply": dict(v.apply)} for v in self.violations],
             "unchecked": [dict(vars(u)) for u in self.unchecked],
-            "notes": list(self.notes),
+            "notes": list(self.notes), "readout": {"by": self.read_by, "host": list(self.host)},
         }
 
 

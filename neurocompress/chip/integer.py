@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import numpy as np
 
 from ..network.connections import Kernel, Weight
+from ..network.conventions import Reading
 from ..network.nodes import Shape
+from ..network.readout import described
 from .graded import Graded
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ class Population:
     u_init, v_init: state before the first step of a sample.
     spiking: False for a readout that never spikes; it sends v itself every step.
     latency: steps by which the population runs behind the input, all connections counted.
+    unit: of a readout, what a v of 1 is in the model's units.
     """
 
     name: str
@@ -122,6 +125,7 @@ class Population:
     v_init: Ints | int = 0
     spiking: bool = True
     latency: int = 1
+    unit: np.ndarray | float = 1.0
 
 
 P = TypeVar("P", bound="Neurons")
@@ -143,8 +147,11 @@ class Neurons(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ChipNetwork(Generic[P, A]):
-    """populations in order of computation; the input is not among them. notes: named approximations. graded_input: the
-    step by which real values become what the input sends; None where it is sent whole numbers as they are."""
+    """populations in order of computation; the input is not among them. output: the population that is read (the last
+    one that the host reads, where it computes what lies behind). notes: named approximations. graded_input: the step by
+    which real values become what the input sends; None where it is sent whole numbers as they are. reading: which
+    number of its potential gives the class where the output never spikes. host: whether the host computes the
+    outputs."""
 
     input: str
     input_shape: Shape
@@ -155,6 +162,8 @@ class ChipNetwork(Generic[P, A]):
     notes: tuple[str, ...] = ()
     input_message_bits: int = 0
     graded_input: Graded | None = None
+    reading: Reading = "mean"
+    host: bool = False
 
     def population(self, name: str) -> P:
         return next(p for p in self.populations if p.name == name)
@@ -163,6 +172,11 @@ class ChipNetwork(Generic[P, A]):
     def latency(self) -> int:
         """Steps from the input to the last population."""
         return max(p.latency for p in self.populations)
+
+    @property
+    def read_by(self) -> str:
+        """How the class is read of the output, for people."""
+        return described(self.output, self.population(self.output).spiking, self.reading)
 
     def aligned_delay(self, synapses: Synapses) -> int | np.ndarray:
         """Steps by which a spike arrives late when every population's clock starts at its own latency."""

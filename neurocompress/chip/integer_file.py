@@ -62,6 +62,7 @@ def save(network: OnChip, path: Path) -> None:
         "arithmetic": asdict(network.arithmetic), "notes": network.notes,
         "input_message_bits": network.input_message_bits,
         "graded_input": None if network.graded_input is None else asdict(network.graded_input),
+        "reading": network.reading, "host": network.host,
         "populations": [whole(p, f"p{k}") for k, p in enumerate(network.populations)],
         "synapses": [whole(s, f"s{k}") for k, s in enumerate(network.synapses)],
     }
@@ -103,7 +104,8 @@ def load(path: Path) -> OnChip:
             tuple(item(population, p) for p in header["populations"]),
             tuple(item(Synapses, s) for s in header["synapses"]),
             arithmetic(**{n: _tuples(v) for n, v in header["arithmetic"].items()}), tuple(header["notes"]),
-            header["input_message_bits"], None if step is None else Graded(**step))
+            header["input_message_bits"], None if step is None else Graded(**step), header.get("reading", "mean"),
+            bool(header.get("host", False)))
         return made
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise refuse(f"holds no integer network ({type(error).__name__}: {error})", file=str(path),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..network.connections import Connection
 from ..network.conventions import Conventions
-from ..network.nodes import Array, Node, Shape
+from ..network.nodes import Array, Neuron, Node, Shape
 from .drive import constants, gains, per_neuron, row_gain, step_of, thresholds_by_row
 from .integer import Arithmetic
 from .units import WeightFormat
@@ -27,7 +27,8 @@ class Reach:
 
     weights: by connection, by how many the largest weight moves a neuron. bias: the largest constant input of a step,
     u and v before the first step: `start`. lowest, highest: threshold of a neuron beside that of its row, in stored
-    weights; they are 1 unless gains differ within a channel.
+    weights; they are 1 unless gains differ within a channel. spiking: False of neurons that are read, whose threshold
+    is one unit of their potential.
     """
 
     weights: dict[str, float]
@@ -35,12 +36,15 @@ class Reach:
     start: float
     lowest: float
     highest: float
+    spiking: bool = True
 
     def most(self, arithmetic: Arithmetic, peak: float = 1.0) -> float:
         """The largest threshold mantissa of a row with which the thresholds of its neurons, their constant inputs and
         states of `peak` thresholds keep their registers. Below 1 / lowest there is none."""
-        ends = [2**arithmetic.threshold_bits - 1,
-                arithmetic.state_max / (2**arithmetic.activation_shift * max(peak, 1.0) * HEADROOM)]
+        peak = max(peak, 1.0) if self.spiking else peak
+        ends = [arithmetic.state_max / (2**arithmetic.activation_shift * peak * HEADROOM)]
+        if self.spiking:
+            ends.append(2**arithmetic.threshold_bits - 1)
         one = 2.0**arithmetic.threshold_shift  # of the mantissa, in the registers' units
         if self.bias > 0:
             ends.append(largest_bias(arithmetic) / (one * self.bias * BIAS_ROOM))
@@ -62,7 +66,7 @@ def reach(node: Node, into: list[Connection], shape: Shape, conventions: Convent
     start = max(float(np.max(np.abs(found.u_init))), float(np.max(np.abs(found.v_init))))
     rows = row_gain(gain, shape)
     return Reach({c.name: largest(c, rows, shape) for c in into}, float(np.max(np.abs(found.bias))), start,
-                 float(np.min(relative)), float(np.max(relative)))
+                 float(np.min(relative)), float(np.max(relative)), not isinstance(node, Neuron) or node.spiking)
 
 
 def largest(c: Connection, rows: Array, shape: Shape) -> float:

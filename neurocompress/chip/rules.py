@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import refuse
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron, Pool
+from ..network.readout import last_population, sends_spikes
 from . import (  # noqa: F401 (they register themselves)
     rules_of_chips,
     rules_of_circuits,
@@ -123,12 +124,22 @@ def weight_bits(case: Case) -> Iterator[Finding]:
                 f"Use {use} bits; {case.profile.title} stores {', '.join(map(str, allowed))}", apply={"bits": use})
 
 
-@rule("NC106", "neurons.models")
+@rule("NC106", "neurons.membrane_readout")
 def readout(case: Case) -> Iterator[Finding]:
-    """The output comes from neurons; weights behind the last neurons stay off the chip and are not counted."""
-    for name in case.network.inputs_of(case.network.output):
-        if isinstance(case.network.nodes[name], (Linear, Conv, Pool)):
+    """An output that never spikes is a membrane that the chip can show; layers without neurons are not counted."""
+    network, entry = case.network, case.profile.neurons.membrane_readout
+    for name in network.inputs_of(network.output):
+        if isinstance(network.nodes[name], (Linear, Conv, Pool)):
             yield Unchecked("NC106", f"layer '{name}'", "no neurons follow it, so it is computed off the chip")
+    last = last_population(network)
+    if last is None or sends_spikes(network, last):
+        return
+    if entry is None or entry.value is None:
+        yield Unchecked("NC106", f"membrane of '{last}'", entry.source if entry else "its profile does not say whether "
+                        "a membrane can be read")
+    elif not entry.value:
+        yield Violation("NC106", last, "membranes that are read", 1, 0, "kinds of readout",
+                        "Use --readout host: the host computes it from the spikes before it")
 
 
 @rule("NC201", "core.neurons")

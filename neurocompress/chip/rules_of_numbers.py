@@ -30,8 +30,8 @@ def hidden_potentials(case: Case) -> Iterator[Finding]:
 def weights_beside_thresholds(case: Case) -> Iterator[Finding]:
     """No weight moves a neuron by more thresholds than the chip's largest weight moves its smallest threshold."""
     for name, found in _reaches(case):
-        if _arithmetic(case) is None or found.lowest <= 0:
-            continue
+        if _arithmetic(case) is None or found.lowest <= 0 or not found.spiking:
+            continue  # a potential that is read is counted in any unit
         for c in (c for c in case.given if c.target == name):
             if case.bits[c.name] not in (case.profile.weights.bits.value or ()):
                 continue  # NC105
@@ -48,8 +48,8 @@ def constant_inputs(case: Case) -> Iterator[Finding]:
     reset potential lies no more thresholds away from rest than the membrane register."""
     arithmetic = _arithmetic(case)
     for name, found in _reaches(case) if arithmetic is not None else ():
-        if found.lowest <= 0 or arithmetic is None:
-            continue  # NC111
+        if found.lowest <= 0 or arithmetic is None or not found.spiking:
+            continue  # NC111, or counted in any unit
         least = 1 / found.lowest
         one = 2.0**arithmetic.threshold_shift * found.highest * least  # a threshold in the registers' units, at least
         for what, value, limit, fix in (

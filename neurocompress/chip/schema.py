@@ -114,13 +114,15 @@ class Weights(Part):
 
 
 class Neurons(Part):
-    """reset_delay: whether a reset can come in the step after the spike, behind the decay; not where it is absent."""
+    """reset_delay: whether a reset can come in the step after the spike, behind the decay; not where it is absent.
+    membrane_readout: whether the potential of neurons that never spike can be read off the chip."""
 
     models: Entry[list[Literal["I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "Threshold"]]]
     reset: Entry[dict[Literal["zero", "subtract"], Reset]]
     reset_delay: Entry[bool] | None = None
     graded_spikes: Entry[Count]
     delay_max: Entry[Count]
+    membrane_readout: Entry[bool] | None = None
 
 
 class Energy(Part):

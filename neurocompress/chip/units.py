@@ -68,7 +68,8 @@ def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """vth: threshold mantissa, int64 (float64 where states are real), () or (rows,). exponents and steps by connection;
+    """vth: threshold mantissa, int64 (float64 where states are real, and of neurons that never spike, whose potentials
+    are counted in any unit), () or (rows,). exponents and steps by connection;
     a step is in threshold units, float64, () or (rows,), rows being neurons or channels."""
 
     vth: np.ndarray
@@ -78,16 +79,17 @@ class Units:
 
 def fit_units(
     wanted: dict[str, Array], sizes: dict[str, int], fmt: WeightFormat, arithmetic: ChipArithmetic, most: float,
-    fixed: bool = False, lsbs: Mapping[str, int] | None = None,
+    fixed: bool = False, lsbs: Mapping[str, int] | None = None, free: bool = False,
 ) -> Units:
     """Threshold mantissa and exponents whose steps are at least (nearly) the wanted ones, with fine thresholds.
 
     wanted: step by connection in threshold units, () or (rows,). sizes: weights by connection, to weigh losses.
     most: the largest threshold mantissa (see `Reach.most`). fixed: whether some of the weights are those of pools and
     edges, which no compression brings onto a finer grid. lsbs: distance of two stored weights, of connections whose
-    width is another than that of `fmt`. Where `most`, or the range of exponents, leaves no such steps they are as near
-    as there are: coarser ones for weights far below the threshold, and finer ones, whose grid ends below the largest
-    weight, for weights far above it.
+    width is another than that of `fmt`. free: of neurons that are read and never spike, which have no threshold to
+    meet: any number counts their potential. Where `most`, or the range of exponents, leaves no such steps they are as
+    near as there are: coarser ones for weights far below the threshold, and finer ones, whose grid ends below the
+    largest weight, for weights far above it.
     """
     lsb = dict.fromkeys(wanted, fmt.lsb) | dict(lsbs or {})
     if fmt.scale == "per-population":
@@ -95,7 +97,7 @@ def fit_units(
     if not isinstance(arithmetic, Arithmetic):  # one threshold for all of them, so steps apart by their lsb alone
         vth = functools.reduce(np.minimum, (lsb[name] / step for name, step in wanted.items()))
         return Units(vth, dict.fromkeys(wanted, 0), {name: np.asarray(lsb[name] / vth) for name in wanted})
-    limit = max(1.0, most)
+    limit = most if free else max(1.0, most)
     if fmt.scale == "per-population":  # where registers are narrow, weights take fewer levels
         wanted = {name: np.maximum(step, fmt.lsb / limit) for name, step in wanted.items()}
 
@@ -120,6 +122,9 @@ def fit_units(
     shift = max(below, default=fmt.exponent_min)
     exponents = {name: e + shift for name, e in exponents.items()}
     wished = 2.0**shift / unit
+    if free:
+        vth = np.asarray(wished * min(1.0, limit / float(np.max(wished))))
+        return Units(vth, exponents, {name: np.asarray(lsb[name] * 2.0**e / vth) for name, e in exponents.items()})
     whole = _not_finer(wished, fmt.m_max) if fixed else np.rint(wished)
     vth = np.clip(whole, 1, max(1, int(np.rint(limit)))).astype(np.int64)
     steps: dict[str, Array] = {name: np.asarray(lsb[name] * 2.0**e / vth) for name, e in exponents.items()}

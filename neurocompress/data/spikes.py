@@ -248,3 +248,14 @@ def _stored(spikes: np.ndarray) -> np.ndarray:
         small = spikes.dtype == np.bool_ or (spikes.min() >= 0 and spikes.max() < 256)
         native = np.dtype(np.uint8 if small else np.int16)
     return np.ascontiguousarray(spikes, dtype=native)
+
+
+def refuse_labels(data: SpikeData, outputs: int) -> None:
+    """Raises `Refused` where labels name classes that a network of so many outputs does not have."""
+    if data.labels is None or not data.labels.size:
+        return
+    low, high = int(data.labels.min()), int(data.labels.max())
+    if low < 0 or high >= outputs:
+        raise refuse(f"its labels go from {low} to {high}, and the network has {outputs} outputs, which are "
+                     f"classes 0 to {outputs - 1}", file=data.name,
+                     fix="Give labels that count from 0, or the model that was trained for these classes")

@@ -143,11 +143,12 @@ def connections(network: Network) -> tuple[Connection, ...]:
 
     network = canonical(network)
     return tuple(
-        _connection(network, path) for target in network.populations for path in paths_into(network, target)
+        connection_of(network, path) for target in network.populations for path in paths_into(network, target)
     )
 
 
-def _connection(network: Network, path: tuple[str, ...]) -> Connection:
+def connection_of(network: Network, path: tuple[str, ...]) -> Connection:
+    """One path of a canonical network (see `paths_into`) as a connection; its target may be the output."""
     source, target = path[0], path[-1]
     shape, target_shape = network.shapes[source], network.shapes[target]
     feedback = any(edge in network.feedback for edge in itertools.pairwise(path))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ..errors import Problem, Refused
 
 Reset = Literal["zero", "subtract"]
+Reading = Literal["mean", "last", "max"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Conventions:
     ignore: neuron parameters that the platform does not read (it uses their neutral value); "r_without_synapse" is r
         of neurons that have no synaptic filter (I, IF, LI, LIF).
     weights: "float", or "int8-per-target": int8 by truncation with one scale per target population.
+    reading: which number of an output that is no spike gives the class: its "mean" over time (or its sum), its "last"
+        value or its "max". Spikes are counted.
     """
 
     dt: float | None = None
@@ -62,6 +65,7 @@ class Conventions:
     output_delay: int = 0
     ignore: tuple[str, ...] = ()
     weights: Literal["float", "int8-per-target"] = "float"
+    reading: Reading = "mean"
 
     @property
     def two_phase(self) -> bool:
@@ -102,7 +106,7 @@ Overrides = Mapping[str, object] | Iterable[str]
 CHOICES: dict[str, tuple[str, ...]] = {
     "decay": ("euler", "exponential"), "reset": ("zero", "subtract"), "fire": (">", ">="),
     "spikes_per_step": ("one", "many"), "gain": ("nir", "unit", "unit-synapse"), "bias": ("current", "membrane"),
-    "weights": ("float", "int8-per-target"),
+    "weights": ("float", "int8-per-target"), "reading": ("mean", "last", "max"),
 }
 IGNORABLE = ("r", "r_without_synapse", "v_leak", "v_reset", "w_in")
 #: More steps of delay than this are a mistake.

@@ -63,11 +63,13 @@ class Network:
     def outputs_of(self, name: str) -> tuple[str, ...]:
         return self._targets.get(name, ())
 
-    def needed_for(self, names: Iterable[str]) -> frozenset[str]:
-        """These nodes and all that they depend on."""
-        found, waiting = set(names), list(names)
+    def needed_for(self, names: Iterable[str], given: Iterable[str] = ()) -> frozenset[str]:
+        """These nodes and all that they depend on; what stands before a `given` node is not needed for it."""
+        known, found = set(given), set(names)
+        waiting = list(found)
         while waiting:
-            more = [n for n in self.inputs_of(waiting.pop()) if n not in found]
+            name = waiting.pop()
+            more = [n for n in self.inputs_of(name) if n not in found] if name not in known else []
             found.update(more)
             waiting += more
         return frozenset(found)

@@ -13,7 +13,7 @@ from ..network.canonical import canonical
 from ..network.connections import connections
 from .figures import change, count, percent, rate, share, size
 from .operations import operations, total
-from .tables import console, notes, table
+from .tables import console, membranes, notes, table
 from .titles import titles_of
 from .verify import Change, Run, float_engine, verify
 
@@ -83,7 +83,8 @@ def compressed_data(result: Result, measured: Measured | None, out: Path) -> dic
                 "accuracy": measured.accuracy, "operations": measured.operations,
                 "agreement": 100.0 * float(np.mean(
                     measured.runs["float"].classes == measured.runs["compressed"].classes)),
-                "populations": [vars(c) for c in measured.populations]}}
+                "populations": [vars(c) | {"membrane": c.membrane and vars(c.membrane)}
+                                for c in measured.populations]}}
     return found
 
 
@@ -101,9 +102,11 @@ def show(result: Result, measured: Measured | None, out: Path) -> None:
     if measured is not None:
         rows = [(of(c.population), change(rate(c.rate_before), rate(c.rate_after)),
                  change(count(c.dead_before), count(c.dead_after)), f"{c.van_rossum:.3g}")
-                for c in measured.populations]
+                for c in measured.populations if c.membrane is None]
         table(to, "Populations, on the calibration data",
               ("population", "spikes per neuron and step", "silent neurons", "Van Rossum distance"), rows)
+        membranes(to, "Membranes, on the calibration data",
+                  {c.population: c.membrane for c in measured.populations if c.membrane is not None})
         to.print(f"synaptic operations a sample: {change(*map(count, measured.operations))}")
         if measured.accuracy is not None:
             to.print(f"accuracy on the calibration data: {change(*map(percent, measured.accuracy))}; "

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 
-def count(value: float) -> str:
-    """12,345; above ten million 12.3 M and so on; fractions below 100 keep three digits."""
+def count(value: float | None) -> str:
+    """12,345; above ten million 12.3 M and so on; fractions below 100 keep three digits; a dash for None."""
+    if value is None:
+        return "–"
     for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if abs(value) >= 10 * size:
             return f"{value / size:,.1f} {name}"
@@ -40,8 +42,10 @@ def share(value: float) -> str:
     return "> 99.9 %" if 0.999 < value < 1 else f"{100 * value:.1f} %"
 
 
-def rate(value: float) -> str:
-    """Spikes per neuron and step."""
+def rate(value: float | None) -> str:
+    """Spikes per neuron and step; a dash for None."""
+    if value is None:
+        return "–"
     return f"{value:.4f}" if value < 10 else f"{value:,.1f}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,8 +29,13 @@ class HostWork:
 
 def host_work(network: Network, steps: int) -> HostWork:
     """Of a network that the host runs for `steps` time steps a sample, in floating point."""
-    names = tuple(n for n in network.order if not isinstance(network.nodes[n], (Input, Output)))
-    neurons = sum(int(np.prod(network.shapes[n])) for n in network.populations)
+    return work_of(network, (n for n in network.order if not isinstance(network.nodes[n], (Input, Output))), steps)
+
+
+def work_of(network: Network, nodes: Iterable[str], steps: int) -> HostWork:
+    """Of some nodes of a network."""
+    names = tuple(nodes)
+    neurons = sum(int(np.prod(network.shapes[n])) for n in network.populations if n in names)
     return HostWork(
         names, neurons, sum(parameters(network.nodes[n]) for n in names),
         steps * sum(macs(network.nodes[n], network.shapes[n]) for n in names), steps * neurons)

@@ -20,7 +20,8 @@ from ..simulation.emulator import Overflow
 from .energy import Energy, energy
 from .inputs import InputReport
 from .operations import Operations, neuron_updates, operations, total
-from .verify import Change, Run, VirtualChips
+from .readout import ReadOut, read_out
+from .verify import Change, Drift, Run, VirtualChips
 
 if TYPE_CHECKING:
     from ..deployment import Split
@@ -32,7 +33,8 @@ SCHEMA = "neurocompress.report/1"
 class LayerReport:
     """One population with the weights into it. Sparsities are shares of zero weights; rates are spikes per neuron and
     step; operations are per sample, summed over the connections into it; scale_share and missed_by as in
-    CompressedLayer."""
+    CompressedLayer. membrane: of a population that never spikes, whose rates, dead neurons, distance and mismatches
+    are None."""
 
     population: str
     layers: tuple[str, ...]
@@ -44,19 +46,20 @@ class LayerReport:
     memory_float32: int
     memory: int
     cores: int
-    rate_before: float
-    rate: float
-    dead_before: int
-    dead: int
+    rate_before: float | None
+    rate: float | None
+    dead_before: int | None
+    dead: int | None
     sops_before: Operations
     sops: Operations
     neuron_updates: int
-    van_rossum: float
-    mismatches: int
+    van_rossum: float | None
+    mismatches: int | None
     scale_share: float | None
     missed_by: float | None
     u_wrapped: int
     v_clipped: int
+    membrane: Drift | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Report:
     assumptions: tuple[str, ...]
     latency: dict[str, int]
     way: InputReport
+    readout: ReadOut
 
     @property
     def gates_passed(self) -> bool:
@@ -116,6 +120,13 @@ class Report:
             "sops_unmasked": after.sops_unmasked, "sops_dense": after.sops_dense,
         }
 
+    @property
+    def _host(self) -> dict[str, Any] | None:
+        """What the host computes before the chip and behind it."""
+        before, behind = self.way.host, self.readout.host
+        parts = {"input": before and before.to_dict(), "readout": behind and behind.to_dict()}
+        return {name: part for name, part in parts.items() if part} or None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for report.json and --json."""
         return {
@@ -128,7 +139,7 @@ class Report:
             "layers": [_layer(x) for x in self.layers], "totals": self.totals, "fit": self.fit.to_dict(),
             "energy_before": _energy(self.energy_before), "energy": _energy(self.energy),
             "assumptions": list(self.assumptions), "latency_steps": self.latency, "input": self.way.to_dict(),
-            "host": None if self.way.host is None else {"input": self.way.host.to_dict()},
+            "host": self._host, "readout": self.readout.to_dict(),
         }
 
 
@@ -139,8 +150,8 @@ def _operations(found: Operations) -> dict[str, float]:
 
 def _layer(layer: LayerReport) -> dict[str, Any]:
     plain = {k: v for k, v in vars(layer).items() if k not in ("sops", "sops_before")}
-    return plain | {"layers": list(layer.layers), "operations": _operations(layer.sops),
-                    "operations_before": _operations(layer.sops_before)}
+    return plain | {"membrane": None if layer.membrane is None else vars(layer.membrane), "layers": list(layer.layers),
+                    "operations": _operations(layer.sops), "operations_before": _operations(layer.sops_before)}
 
 
 def _energy(found: Energy) -> dict[str, Any]:
@@ -182,7 +193,7 @@ def make_report(
             total(operations(c, runs[after].activities[c.source]) for c in into),
             neuron_updates(row.neurons, steps), change.van_rossum, change.mismatches,
             found[0].scale_share if found else None, found[0].missed_by if found else None,
-            overflow.get(p, Overflow()).u_wrapped, overflow.get(p, Overflow()).v_clipped))
+            overflow.get(p, Overflow()).u_wrapped, overflow.get(p, Overflow()).v_clipped, change.membrane))
     accuracy = held_out = None
     if labels is not None:
         accuracy = {name: _percent(run.classes == labels) for name, run in runs.items()}
@@ -199,7 +210,7 @@ def make_report(
         energy(section, total(x.sops for x in layers), updates),
         (*compressed.network.notes, *compressed.notes, *integer.notes, *_pooled(after_of), *_said(calibration, layers),
          *_cost(accuracy)),
-        {p.name: p.latency for p in integer.populations}, way)
+        {p.name: p.latency for p in integer.populations}, way, read_out(compressed, runs, after))
 
 
 def _spread(virtual: VirtualChips, float_run: Run, labels: np.ndarray | None) -> Spread:
@@ -235,7 +246,7 @@ def _said(calibration: Split, layers: list[LayerReport]) -> tuple[str, ...]:
             said.append(f"'{layer.population}': synaptic current wrapped {layer.u_wrapped} times on the chip")
         if layer.v_clipped:
             said.append(f"'{layer.population}': membrane potential was clipped {layer.v_clipped} times on the chip")
-        if layer.dead > layer.dead_before:
+        if layer.dead is not None and layer.dead_before is not None and layer.dead > layer.dead_before:
             said.append(f"'{layer.population}': {layer.dead - layer.dead_before} neurons fell silent "
                         f"({layer.dead} of {layer.neurons} never spiked)")
     return tuple(said)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .figures import change, count, percent, rate, share
-from .tables import console, notes, table
+from .tables import console, membranes, notes, table
 from .titles import titled
 from .verify import VAN_ROSSUM_TAU
 
@@ -20,10 +20,12 @@ SHOWN = 20
 
 
 def simulation_data(found: Simulation, out: Path | None) -> dict[str, Any]:
-    """What a run gave, for JSON. firing_rates: mean value per neuron and step of the output and recorded nodes."""
+    """What a run gave, for JSON. firing_rates: spikes per neuron and step of the output and recorded nodes that send
+    spikes; potentials: root of the mean square, least and largest value of the others."""
     return {
         "engine": found.engine, "samples": found.samples, "steps": found.steps, "accuracy": found.accuracy,
         "classes": found.classes, "firing_rates": found.rates,
+        "potentials": {name: vars(values) for name, values in found.potentials.items()}, "read_by": found.read_by,
         "overflow": {name: dict(vars(o)) for name, o in found.overflow.items()},
         "lava_mismatches": found.mismatches, "seconds_per_step": found.seconds_per_step,
         "notes": found.notes, "out": out,
@@ -37,18 +39,25 @@ def simulation(found: Simulation, out: Path | None) -> None:
     to.print(f"{found.engine}: {samples} samples of {steps} steps, "
              + ("no labels, so no accuracy" if found.accuracy is None else f"accuracy {percent(found.accuracy)}"),
              style="bold")
+    to.print(f"the class is read from the {found.read_by}")
     more = f" and {samples - SHOWN} more" if samples > SHOWN else ""
     to.print(f"classes: {' '.join(map(str, found.classes[:SHOWN]))}{more}")
     to.print()
-    rows = []
-    for name, value in found.rates.items():
-        row = [titled(found.titles, name), _shape(found.arrays[name]), rate(value)]
-        if found.mismatches is not None:
-            row.append(count(found.mismatches[name]))
-        rows.append(row)
-    columns = ["node", "shape", "spikes per neuron and step"]
-    table(to, "Output and recorded nodes",
-          columns + (["Lava differs from the emulator"] if found.mismatches is not None else []), rows, left=2)
+    lava = found.mismatches
+    differs = ["Lava differs from the emulator"] if lava is not None else []
+
+    def row(name: str, *cells: str) -> list[str]:
+        more = [] if lava is None else [count(lava[name])]
+        return [titled(found.titles, name), _shape(found.arrays[name]), *cells, *more]
+
+    spiking = [row(name, rate(value)) for name, value in found.rates.items()]
+    if spiking:
+        table(to, "Output and recorded nodes",
+              ["node", "shape", "spikes per neuron and step", *differs], spiking, left=2)
+    silent = [row(name, *(f"{n:.4g}" for n in (p.rms, p.least, p.largest))) for name, p in found.potentials.items()]
+    if silent:
+        table(to, "Values that are no spikes (in the model's units)",
+              ["node", "shape", "root mean square", "least", "largest", *differs], silent, left=2)
     if found.mismatches is not None:
         wrong = sum(found.mismatches.values())
         to.print("Lava and the emulator agree on every value" if not wrong
@@ -78,7 +87,8 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
         "populations": [{
             "population": c.population, "rate": {"a": c.rate_before, "b": c.rate_after},
             "dead": {"a": c.dead_before, "b": c.dead_after}, "van_rossum": c.van_rossum,
-            "earth_movers": c.earth_movers, "mismatches": c.mismatches} for c in found.populations],
+            "earth_movers": c.earth_movers, "mismatches": c.mismatches,
+            "membrane": c.membrane and vars(c.membrane)} for c in found.populations],
         "notes": found.notes,
     }
 
@@ -100,6 +110,8 @@ def comparison(found: Comparison) -> None:
         "earth mover's\ndistance of rates"),
           [(titled(found.titles, c.population), change(rate(c.rate_before), rate(c.rate_after)),
             change(count(c.dead_before), count(c.dead_after)),
-            f"{count(c.mismatches)} ({share(c.mismatches / max(1, places[c.population]))})", f"{c.van_rossum:.3g}",
-            f"{c.earth_movers:.3g}") for c in found.populations])
+            f"{count(c.mismatches)} ({share((c.mismatches or 0) / max(1, places[c.population]))})",
+            f"{c.van_rossum:.3g}", f"{c.earth_movers:.3g}") for c in found.populations if c.membrane is None])
+    membranes(to, "Membranes, A → B", {
+        titled(found.titles, c.population): c.membrane for c in found.populations if c.membrane is not None})
     notes(to, "Assumed", (titled(found.titles, said) for said in found.notes))

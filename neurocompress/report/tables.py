@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..chip.search import Found
     from .energy import Energy
     from .report import Report
+    from .verify import Drift
 
 #: Columns of a line where the terminal does not say (a pipe, a file).
 WIDTH = 100
@@ -97,8 +98,10 @@ def deployment(report: Report, folder: Path) -> None:
     table(out, "What it does: float → on the chip", ("population", "spikes per neuron\nand step", "never spiked",
                                                      "spikes that differ", "Van Rossum\ndistance"),
           [(of(x.population), change(rate(x.rate_before), rate(x.rate)), change(count(x.dead_before), count(x.dead)),
-            f"{count(x.mismatches)} ({share(x.mismatches / max(1, x.neurons * places))})", f"{x.van_rossum:.3g}")
-           for x in report.layers])
+            f"{count(x.mismatches)} ({share((x.mismatches or 0) / max(1, x.neurons * places))})", f"{x.van_rossum:.3g}")
+           for x in report.layers if x.membrane is None])
+    membranes(out, "What its membranes do: float → on the chip", {
+        of(x.population): x.membrane for x in report.layers if x.membrane is not None})
     table(out, f"Operations per sample of {report.steps} steps", (
         "population", "effective SOPs\nfloat → chip", "zero weights\ncounted", "dense", "neuron updates"),
           [(of(x.population), change(count(x.sops_before.sops_effective), count(x.sops.sops_effective)),
@@ -132,6 +135,14 @@ def _accuracy(out: Console, report: Report) -> None:
         rows.append((name, *scores, percent(report.agreement.get(name)) if name != "float" else ""))
     table(out, f"Accuracy ({how})",
           ("network", "all samples", "held out", "same class as float"), rows)
+    out.print(Text(printable(f"The class is read from the {report.readout.by}")))
+    if (host := report.readout.host) is not None:
+        done = "an unknown number of" if report.readout.operations is None else count(report.readout.operations)
+        what = ", ".join(host.layers) or "the sum of several populations"
+        out.print(Text(printable(
+            f"The host computes {what}: {count(host.parameters)} parameters in floating point, {done} synaptic "
+            "operations a sample, counted in no table below"), style="yellow"))
+    out.print()
     v = report.virtual
     if v is not None:
         right = "" if v.accuracy_mean is None else (
@@ -139,6 +150,16 @@ def _accuracy(out: Console, report: Report) -> None:
             f"{v.accuracy_deviation:.2f} points from chip to chip; ")
         notes(out, f"{v.chips} virtual chips with mismatch, {v.samples} samples", (
             f"{right}same class as float {percent(v.agreement_mean)}, at worst {percent(v.agreement_worst)}",))
+
+
+def membranes(out: Console, title: str, drifts: Mapping[str, Drift]) -> None:
+    """How far potentials moved, in the model's units; nothing where no population is read by its membrane."""
+    if drifts:
+        table(out, f"{title} (in the model's units)", ("population", "root mean square", "of the difference",
+                                                       "of its own", "largest difference"),
+              [(name, f"{d.rms_before:.4g}", f"{d.rms:.3g}",
+                share(d.rms / d.rms_before) if d.rms_before else "–", f"{d.largest:.3g}")
+               for name, d in drifts.items()])
 
 
 def _energy(out: Console, before: Energy, after: Energy) -> None:

@@ -17,6 +17,7 @@ from scipy import sparse
 from ..chip.integer import Synapses
 from ..chip.real import Analog, RealNetwork, RealPopulation
 from ..network.nodes import Array
+from ..network.readout import scores
 from .emulator import emulate
 
 #: Virtual chips of a Monte Carlo run; the least and most samples that each of them sees; synapses x steps x samples of
@@ -48,17 +49,18 @@ def unrolled(network: RealNetwork) -> RealNetwork:
 
 def monte_carlo(
     network: RealNetwork, spikes: np.ndarray, chips: int = CHIPS, seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None, read: Callable[[dict[str, np.ndarray]], Array] | None = None,
 ) -> np.ndarray:
-    """Outputs summed over time of every virtual chip, (chips, samples, classes) float64.
+    """Scores of every virtual chip, (chips, samples, classes) float64.
 
-    Chip k depends on seed and k alone. progress is told the chips done.
+    Chip k depends on seed and k alone. progress is told the chips done. read: what all populations send to
+    (samples, classes); without it the outputs are summed over time.
     """
     found, network = [], unrolled(network)  # once for all chips
     for k in range(chips):
         made = virtual_chip(network, np.random.default_rng([seed, k]))
-        output = emulate(made, spikes).spikes[network.output]
-        found.append(output.reshape(*output.shape[:2], -1).sum(axis=1, dtype=np.float64))
+        sent = emulate(made, spikes, [p.name for p in network.populations] if read else ()).spikes
+        found.append(read(sent) if read else scores(sent[network.output], network.reading))
         if progress:
             progress(k + 1)
     return np.stack(found)

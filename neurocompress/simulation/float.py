@@ -7,7 +7,7 @@ by step together. It is the reference for calibration and for accuracy, and what
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -50,18 +50,20 @@ def simulate(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     progress: Callable[[int], None] | None = None,
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Outputs of the recorded nodes, and "output", over all samples.
 
     spikes: (samples, timesteps, *input shape). Returns arrays (samples, timesteps, *node shape), float32 or
     the given dtype; a neuron's output is its number of spikes, that of one that never spikes its potential.
-    progress is called with the number of samples done after each batch.
+    progress is called with the number of samples done after each batch. given: what some nodes send, (samples,
+    timesteps, *node shape); they are not computed.
     Raises `Refused` for unknown nodes or a wrong input shape.
     """
     names = tuple(name for name in dict.fromkeys(record) if name != "output")
     check_record(network, names)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "output")}
-    for signals in batches(network, spikes, (*names, network.output), dtype=dtype, device=device):
+    for signals in batches(network, spikes, (*names, network.output), dtype=dtype, device=device, given=given):
         for name in names:
             parts[name].append(signals[name].transpose(0, 1).cpu().numpy())
         parts["output"].append(signals[network.output].transpose(0, 1).cpu().numpy())
@@ -88,10 +90,11 @@ def batches(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     peaks: dict[str, Peak] | None = None,
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[Signals]:
     """Runs the network batch by batch; yields the kept nodes' signals, (timesteps, batch, *node shape).
 
-    peaks, when given, is filled with every population's largest potentials.
+    peaks is filled with every population's largest potentials. given: as in `simulate`.
     """
     network = as_stored(network)
     shape = network.shapes[network.input]
@@ -102,11 +105,15 @@ def batches(
         ))
     largest = max(int(np.prod(s, dtype=int)) for s in network.shapes.values())
     size = max(1, BLOCK_BYTES // (largest * max(1, spikes.shape[1]) * dtype.itemsize))
-    runner = Runner(network, tuple(keep), dtype, torch.device(device), peaks)
+    known = dict(given or {})
+    runner = Runner(network, tuple(keep), dtype, torch.device(device), peaks, given=known)
+
+    def part(signal: np.ndarray, start: int) -> Tensor:
+        x = torch.from_numpy(np.ascontiguousarray(signal[start : start + size].swapaxes(0, 1)))
+        return x.to(device=device, dtype=dtype)
 
     def run(start: int) -> Signals:
-        x = torch.from_numpy(np.ascontiguousarray(spikes[start : start + size].swapaxes(0, 1)))
-        return runner.run(x.to(device=device, dtype=dtype))
+        return runner.run(part(spikes, start), {name: part(signal, start) for name, signal in known.items()})
 
     yield from in_turn(run, range(0, len(spikes), size))
 
@@ -130,13 +137,15 @@ class Runner:
 
     keep: nodes whose signals are wanted; with peaks, which are of every population, the whole network runs, else only
     what is kept and what it depends on. learning: run under autograd, with these weights and this gradient of spikes.
+    given: nodes whose signals `run` is given.
     """
 
     def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device,
-                 peaks: dict[str, Peak] | None = None, learning: Learning | None = None):
+                 peaks: dict[str, Peak] | None = None, learning: Learning | None = None, given: Iterable[str] = ()):
         self.network, self.keep, self.peaks, self.learning = network, frozenset(keep), peaks, learning
-        needed = network.needed_for(keep if peaks is None else network.nodes)
-        self.groups = [group for group in network.groups if needed.issuperset(group)]
+        known = frozenset(given)
+        needed = network.needed_for(keep if peaks is None else network.nodes, known)
+        self.groups = [group for group in network.groups if needed.issuperset(group) and not known.intersection(group)]
         self.uses = {name: sum(n in needed for n in network.outputs_of(name)) for name in network.nodes}
         self.lock = Lock()
         self.apply = {name: operation(name, node, dtype, device, learning) for name, node in network.nodes.items()}
@@ -160,13 +169,13 @@ class Runner:
             return torch.zeros_like(self.rest[source])
         return self.rest[source]
 
-    def run(self, x: Tensor) -> Signals:
+    def run(self, x: Tensor, given: Signals | None = None) -> Signals:
         """x: (timesteps, batch, *input shape). Returns the kept signals in the same layout."""
         with torch.inference_mode(self.learning is None):
-            return self._run(x)
+            return self._run(x, given or {})
 
-    def _run(self, x: Tensor) -> Signals:
-        signals: Signals = {self.network.input: x}
+    def _run(self, x: Tensor, given: Signals) -> Signals:
+        signals: Signals = {self.network.input: x, **given}
         uses = dict(self.uses)
         for group in self.groups:
             if self.network.is_loop(group):
