@@ -19,6 +19,7 @@ import click
 from . import __version__, stopping, streams
 from .by_layer import of_flags
 from .errors import Problem, Refused, Unfit
+from .examples import epilog
 from .plain import one_line, printable, to_json
 
 if TYPE_CHECKING:
@@ -32,7 +33,16 @@ DONE, FAILED, BAD_INPUT, BUG, STOPPED = 0, 1, 2, 3, stopping.STOPPED
 CLOSED = Refused(Problem("it is closed", where="stdout", fix="Lead it to a file, or to /dev/null"))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Verbs(click.Group):
+    """Every verb shows its examples under its help."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.epilog = epilog(name or cmd.name or "")
+        super().add_command(cmd, name)
+
+
+@click.group(cls=_Verbs, epilog=epilog(""),
+             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="neurocompress")
 def cli() -> None:
     """From a trained spiking network to a neuromorphic chip: compress, check the fit, emulate, emit."""
