@@ -33,6 +33,7 @@ from .plain import to_json
 from .report.inputs import input_report
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
+from .shown import listed, several
 from .simulation.emulator import Overflow
 from .simulation.readings import difference, with_other_readings
 from .verbs import load
@@ -64,6 +65,12 @@ class Deployment:
     fit: Fit
     report: Report
     folder: Path | None
+
+    def __repr__(self) -> str:
+        where = "no bundle was written" if self.folder is None else f"bundle in {self.folder}"
+        gate = "" if self.report.gates_passed else "; a register wrapped"
+        return listed(f"Deployment on {self.fit.title}: {self.fit.verdict}, {several(self.fit.cores, 'core')}{gate}; "
+                      f"{where}", self.report.lines())
 
     @property
     def passed(self) -> bool:

@@ -13,7 +13,7 @@ from . import __version__
 from .chip.drive import gains, row_gain, step_of
 from .compression.checkpoint import Checkpoint, key_of
 from .compression.judge import held_out
-from .compression.layer import CompressedLayer, weights_of
+from .compression.layer import CompressedLayer, summary, weights_of
 from .compression.module import compressed_groups, population_of
 from .compression.recipe import Recipe
 from .compression.walk import MEMORY, Progress, Statistics, compress_layers, planned
@@ -22,6 +22,7 @@ from .grid import Grid
 from .network.canonical import canonical
 from .network.graph import Network
 from .network.nodes import WEIGHTED, Array, Flatten
+from .shown import listed
 
 if TYPE_CHECKING:
     from .compression.finetune import Constraint
@@ -37,6 +38,14 @@ class Result:
     layers: dict[str, CompressedLayer]
     recipe: Recipe
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return listed(f"Compressed by {self.recipe.method}: {self.sparsity:.1%} of all weights are zero",
+                      (f"{name}: {summary(layer)}" for name, layer in self.layers.items()), self.notes)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the network as a NIR file, see `save`. Raises `Refused`."""
+        save(self, Path(path))
 
     @property
     def sparsity(self) -> float:

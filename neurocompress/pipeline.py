@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from glob import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from .chip.profile import Profile
 from .chip.reach import Reach, overlap, reach
 from .chip.real import Analog, OnChip, Unknown
 from .chip.units import Units, WeightFormat, fit_units, weight_format
-from .compression.layer import CompressedLayer, weights_of
+from .compression.layer import CompressedLayer, summary, weights_of
 from .compression.module import compressed_groups
 from .compression.recipe import Recipe, recipe_of
 from .compression.refine import Decay
@@ -37,6 +38,7 @@ from .network.graph import Network
 from .network.nodes import Array
 from .network.readout import Tail
 from .oneshot import DISTILL_SAMPLES, nothing_to_learn, row_gains, tuned
+from .shown import listed
 from .simulation.float import Peak
 
 #: Largest potential in thresholds that is expected where no data says.
@@ -78,6 +80,17 @@ class Compressed:
     def whole_original(self) -> Network:
         """The same before compression."""
         return self.original if self.tail is None else self.tail.whole(self.original)
+
+    def __repr__(self) -> str:
+        return listed(f"Compressed for {self.profile.title} by {self.recipe.method}",
+                      (f"{name}: {summary(layer)}" for name, layer in self.layers.items()), self.notes)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the network as a NIR file, with what gives the chip's integers back. Raises `Refused`."""
+        from .backends import backend
+        from .deployment import quantization_facts
+
+        backend("nir").write(self.network, path, metadata=quantization_facts(self, self.integer))
 
     @property
     def emulated(self) -> bool:

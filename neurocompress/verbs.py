@@ -25,6 +25,7 @@ from .network.encoder import InputMode
 from .network.graph import Network
 from .network.readout import Mode, Tail
 from .reading import Potential, Reader, Sums, as_on, as_read
+from .shown import listed, percent
 
 if TYPE_CHECKING:
     from .chip.real import OnChip
@@ -154,6 +155,12 @@ class Simulation:
     titles: Mapping[str, str]
     potentials: dict[str, Potential]
     read_by: str
+
+    def __repr__(self) -> str:
+        head = f"Simulation ({self.engine}): {self.samples:,} samples of {self.steps} steps, {percent(self.accuracy)}"
+        return listed(head, (f"arrays[{name!r}]: {a.dtype} {a.shape}" for name, a in self.arrays.items()),
+                      (f"{name}: {rate:.4f} values per neuron and step are not 0" for name, rate in self.rates.items()),
+                      self.notes)
 
 
 def simulate(
@@ -323,6 +330,13 @@ class Comparison:
     runs: tuple[Run, Run]
     notes: tuple[str, ...]
     titles: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        right = "" if self.accuracy is None else f", accuracy {self.accuracy[0]:.2f} % and {self.accuracy[1]:.2f} %"
+        return listed(f"Comparison of {self.a} and {self.b}", (
+            f"{self.samples:,} samples, {self.agreement:.2f} % of them given the same class{right}",), (
+            f"{c.population}: {c.rate_before:.4f} and {c.rate_after:.4f} spikes per neuron and step, "
+            f"{c.mismatches:,} values differ" for c in self.populations), self.notes)
 
 
 def compare(

@@ -15,6 +15,7 @@ from ..network import connections as synapses
 from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Shape, parameters
+from ..shown import brief, listed, several
 from .board import Board, board
 from .cut import Limits
 from .fixes import with_fixes
@@ -57,6 +58,8 @@ class Row:
     joined: int
     utilization: dict[str, float]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Place:
@@ -95,6 +98,17 @@ class Fit:
     @property
     def fits(self) -> bool:
         return not self.violations
+
+    def __repr__(self) -> str:
+        of = "an unknown number of" if self.cores_available is None else f"{self.cores_available:,}"
+        rows = (f"{row.layer} -> {row.population}: {row.neurons:,} neurons, {row.parameters:,} parameters, {row.bits} "
+                f"bit, {several(row.cores, 'core')}" for row in self.rows)
+        broken = (f"{v.code} {v.layer}: {v.resource}: needs {v.needed:,g} {v.unit}, has {v.available:,g}"
+                  for v in self.violations)
+        said = [f"{len(found)} {what}" for what, found in (("limits unchecked", self.unchecked), ("notes", self.notes))
+                if found]
+        return listed(f"Fit on {self.title}: {self.verdict}, {self.cores:,} of {of} cores", rows, broken,
+                      [", ".join(said)] if said else [])
 
     @cached_property
     def board(self) -> Board | None:

@@ -20,6 +20,7 @@ from ..network.connections import Kernel, Weight
 from ..network.conventions import Reading
 from ..network.nodes import Shape
 from ..network.readout import described
+from ..shown import listed, times
 from .graded import Graded
 
 if TYPE_CHECKING:
@@ -165,6 +166,10 @@ class ChipNetwork(Generic[P, A]):
     reading: Reading = "mean"
     host: bool = False
 
+    def __repr__(self) -> str:
+        return listed(f"{type(self).__name__}: input {self.input} {times(self.input_shape)}, output {self.output}, "
+                      f"{len(self.synapses)} connections", (f"{p.name}: {times(p.shape)}" for p in self.populations))
+
     def population(self, name: str) -> P:
         return next(p for p in self.populations if p.name == name)
 
@@ -184,6 +189,6 @@ class ChipNetwork(Generic[P, A]):
         return behind[synapses.source] + 1 + synapses.extra_delay - behind[synapses.target]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IntegerNetwork(ChipNetwork[Population, Arithmetic]):
     """Everything in integers."""

@@ -56,6 +56,9 @@ class Plan:
     _wholes: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
     _reaches: dict[str, Reach] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Plan of {len(self.connections)} connections on {self.profile.title}"
+
     @cached_property
     def fans(self) -> tuple[Fan, ...]:
         """Counters of the connections after pruning."""

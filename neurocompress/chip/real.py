@@ -74,7 +74,7 @@ class RealPopulation:
         return self.step.v_threshold is not None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RealNetwork(ChipNetwork[RealPopulation, FloatState | Analog]):
     """Weights are integers as the chip stores them (of one virtual analog chip: the numbers they turn out to be)."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..network.connections import Connection
 from ..network.graph import Network
+from ..shown import brief
 from .entry import Entry
 from .mapping import Placement
 from .reach import Reach
@@ -35,6 +36,8 @@ class Violation:
     fix: str = ""
     frees: int = 0
     apply: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     @property
     def excess(self) -> float:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import refuse
+from ..shown import listed
 from ..yaml_file import Part
 from .entry import Amount, Count, Entry, MemorySize, Text
 from .formats import AnalogFormats, ChipArithmetic, FloatStateFormats, Formats, IntegerFormats, arithmetic_of
@@ -142,6 +143,10 @@ class Profile(Part):
 
     extends: the profile that this one changes: an installed one by name, or a file beside it (NAME.yaml).
     """
+
+    def __repr__(self) -> str:
+        return listed(f"Profile {self.name}: {self.title} ({self.vendor}, {self.year}); `neurocompress targets "
+                      f"{self.name}` shows its limits")
 
     extends: Text | None = None
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]

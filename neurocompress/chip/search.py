@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..by_layer import split
 from ..errors import refuse
 from ..network.connections import Connection
+from ..shown import listed
 from .plan import Plan
 from .rules import RULES, Violation
 from .schema import FanInPolicy
@@ -128,6 +129,14 @@ class Found:
     @property
     def fits(self) -> bool:
         return not self.walls
+
+    def __repr__(self) -> str:
+        head = f"{'Fits' if self.fits else 'Does not fit'} with {self.bits} bit"
+        if self.fits and not self.loss:
+            return f"{head}, as it is"
+        return listed(f"{head}, estimated loss {self.loss:.3g} {self.unit}, {self.tried} choices tried",
+                      (f"{name}: {share:.1%} zeros" for name, share in self.sparsity.items() if share),
+                      (f"{w.code} {w.layer}: {w.resource}" for w in self.walls))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -86,7 +86,7 @@ def key_of(network: Network, spikes: np.ndarray | None, *more: str) -> str:
             digest.update(field.encode())
             plain = np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             digest.update(plain)
-    for text in (repr(network.edges), repr(network.conventions), *more):
+    for text in (repr(network.edges), repr(network.conventions.to_dict()), *more):
         digest.update(text.encode())
     if spikes is not None:
         digest.update(repr((spikes.shape, str(spikes.dtype))).encode())

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..network.graph import Network
 from ..network.nodes import Array, Conv, Linear, Node
+from ..shown import listed, times
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,16 @@ class CompressedLayer:
     missed_by: float | None
     dead_inputs: int
     damping: float
+
+    def __repr__(self) -> str:
+        return listed(f"CompressedLayer {times(self.weight.shape)}: {summary(self)}")
+
+
+def summary(layer: CompressedLayer) -> str:
+    """Its size, zeros, bits and loss in a few words."""
+    bits = "float" if layer.bits is None else f"{layer.bits} bit"
+    return (f"{layer.weight.size:,} weights, {float(np.mean(layer.weight == 0)):.1%} zeros, {bits}, "
+            f"{layer.share_lost:.2%} of the potential lost")
 
 
 def weights_of(network: Network, name: str) -> Linear | Conv:

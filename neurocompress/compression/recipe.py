@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from ..by_layer import matches, split
 from ..errors import Problem, Refused
 from ..grid import Levels, Scale, Scheme
+from ..shown import listed
 from ..yaml_file import Part, parse, read_text
 
 MethodName = Literal["sbc", "sbc-paper", "exact-obs", "gptq", "magnitude", "rtn"]
@@ -93,6 +94,10 @@ class Recipe(Part):
     biases: "corrected" lets each bias, where there is one, make up for the mean error of its row. damping:
     added to the Hessian's diagonal, as a share of its mean.
     """
+
+    def __repr__(self) -> str:
+        given = self.model_dump(mode="json", exclude_defaults=True) | {"method": self.method}
+        return listed(f"Recipe({', '.join(f'{key}={text!r}' for key, text in given.items())})")
 
     method: MethodName = "sbc"
     bits: Bits | None = None

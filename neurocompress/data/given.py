@@ -42,6 +42,9 @@ class Stream:
         self._waiting: deque[SpikeData] = deque()
         self._coming = self._checked(batches, input_shape, analog, steps)
 
+    def __repr__(self) -> str:
+        return f"Stream of batches: {self.name}"
+
     def __iter__(self) -> Iterator[SpikeData]:
         while self._waiting:
             yield self._waiting.popleft()

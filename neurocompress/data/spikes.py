@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
+from ..shown import listed, times
 from .arrays import MAX_BYTES, array_names, read_arrays, save_arrays
 from .axes import misread
 
@@ -39,6 +40,12 @@ class SpikeData:
     spikes: np.ndarray
     labels: np.ndarray | None
     name: str
+
+    def __repr__(self) -> str:
+        labels = "no labels" if self.labels is None else (
+            f"labels {self.labels.min()} to {self.labels.max()}" if self.labels.size else "no samples")
+        return listed(f"SpikeData {self.name}: {self.samples:,} samples of {self.steps} steps, input "
+                      f"{times(self.input_shape)}, {self.spikes.dtype}, {labels}")
 
     @property
     def samples(self) -> int:

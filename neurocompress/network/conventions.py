@@ -13,6 +13,7 @@ from numbers import Real
 from typing import Any, Literal
 
 from ..errors import Problem, Refused
+from ..shown import brief
 
 Reset = Literal["zero", "subtract"]
 Reading = Literal["mean", "last", "max"]
@@ -66,6 +67,8 @@ class Conventions:
     ignore: tuple[str, ...] = ()
     weights: Literal["float", "int8-per-target"] = "float"
     reading: Reading = "mean"
+
+    __repr__ = brief
 
     @property
     def two_phase(self) -> bool:

@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 
 from ..errors import Problem, Refused
+from ..shown import listed, times
 from .conventions import NIR, Conventions
 from .nodes import Input, Neuron, Node, Output, Shape, Threshold, parameters
 from .shapes import infer_shapes
@@ -56,6 +58,18 @@ class Network:
         if problems:
             raise Refused(problems)
         _ = self.order, self.shapes  # both refuse what can not be run
+
+    def __repr__(self) -> str:
+        neurons = sum(int(prod(self.shapes[name])) for name in self.populations)
+        c = self.conventions
+        head = (f"Network: {len(self.nodes)} nodes, {neurons:,} neurons, {self.parameters:,} parameters, dt "
+                f"{'open' if c.dt is None else f'{c.dt:g} s'}, decay {c.decay}, reset {c.reset}, fires at {c.fire}")
+        wide = max(map(len, self.nodes))
+        lines = (f"{name:{min(wide, 24)}}  {type(node).__name__ if not isinstance(node, Neuron) else node.kind} "
+                 f"{times(self.shapes[name])}" + (f"  from {', '.join(self.inputs_of(name))}" if self.inputs_of(name)
+                                                  else "") for name, node in
+                 ((name, self.nodes[name]) for name in self.order))
+        return listed(head, lines, (f"notes: {len(self.notes)}",) if self.notes else ())
 
     def inputs_of(self, name: str) -> tuple[str, ...]:
         return self._sources.get(name, ())

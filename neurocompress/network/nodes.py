@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..shown import brief
+
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
 
@@ -32,6 +34,8 @@ class Linear:
     weight: Array
     bias: Array | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class Conv:
@@ -47,6 +51,8 @@ class Conv:
     padding: tuple[tuple[int, int], ...]
     dilation: Shape
     groups: int = 1
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,8 @@ class Scale:
 
     scale: Array
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class Threshold:
@@ -78,12 +86,16 @@ class Threshold:
 
     threshold: Array
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class Delay:
     """y(t) = x(t - delay), delay in seconds, one for each element."""
 
     delay: Array
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +115,8 @@ class Neuron:
     v_leak: Array | None = None
     tau_syn: Array | None = None
     w_in: Array | None = None
+
+    __repr__ = brief
 
     @property
     def spiking(self) -> bool:

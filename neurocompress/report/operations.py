@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..network.connections import Connection, Kernel
+from ..shown import brief
 
 Ints = NDArray[np.int64]
 
@@ -40,6 +41,8 @@ class Activity:
     samples: int
     steps: int
     graded: bool
+
+    __repr__ = brief
 
     def __add__(self, other: Activity) -> Activity:
         """Activity of two batches of samples together."""

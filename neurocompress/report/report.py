@@ -16,6 +16,7 @@ from ..chip.real import OnChip
 from ..network.connections import Connection, connections
 from ..network.graph import Network
 from ..pipeline import Compressed
+from ..shown import listed, several
 from ..simulation.emulator import Overflow
 from .energy import Energy, energy
 from .inputs import InputReport
@@ -102,6 +103,18 @@ class Report:
     latency: dict[str, int]
     way: InputReport
     readout: ReadOut
+
+    def lines(self) -> list[str]:
+        """Accuracy of every engine, then every layer, one line each."""
+        source = "synthetic spikes" if self.calibration.synthetic else "calibrated samples included"
+        found = [f"{self.samples:,} samples of {self.steps} steps, {source}", "no accuracy" if not self.accuracy else (
+            "accuracy: " + ", ".join(f"{name} {right:.2f} %" for name, right in self.accuracy.items()))]
+        found += [f"{x.population}: {x.neurons:,} neurons, {x.parameters:,} parameters, {x.bits} bit, "
+                  f"{x.sparsity:.1%} zeros, {several(x.cores, 'core')}" for x in self.layers]
+        return found
+
+    def __repr__(self) -> str:
+        return listed(f"Report on {self.model} for {self.fit.title}", self.lines(), self.assumptions)
 
     @property
     def gates_passed(self) -> bool:

@@ -15,6 +15,7 @@ from ..deployed import Deployed
 from ..network.graph import Network
 from ..network.nodes import Array
 from ..network.readout import read, scores, sends_spikes
+from ..shown import listed
 from ..simulation.analog import CHIPS, SYNAPSES_MAX, monte_carlo, samples_seen, synapse_count
 from ..simulation.emulator import Overflow, emulate
 from ..simulation.float import simulate
@@ -36,6 +37,11 @@ class Run:
 
     scores: np.ndarray
     activities: dict[str, Activity]
+
+    def __repr__(self) -> str:
+        return listed(f"Run of {len(self.scores):,} samples", (
+            f"{name}: {a.firing_rate:.4f} spikes per neuron and step, {a.dead:,} of {a.events.size:,} never spiked"
+            for name, a in self.activities.items()))
 
     @property
     def classes(self) -> np.ndarray:
