@@ -111,7 +111,7 @@ def test_a_stream_ten_times_as_long_takes_no_more_memory(one_thread: None) -> No
 def test_compress_and_deploy_calibrate_on_the_head_of_a_stream_and_say_so(digits: SpikeData) -> None:
     data = load_spikes(TEST)
     made = nc.compress(DIGITS, Loader(data, 50), samples=70, method="gptq", bits=4)
-    assert made.notes[0].startswith("calibrated on 70 samples, the first of ")
+    assert any(note.startswith("calibrated on 70 samples, the first of ") for note in made.notes)
     same = nc.compress(DIGITS, data.spikes[:70], method="gptq", bits=4)
     np.testing.assert_array_equal(made.layers["fc1"].m, same.layers["fc1"].m)
     with pytest.raises(Refused, match="samples is 0"):

@@ -74,6 +74,7 @@ MEANINGS: dict[str, str] = {
     "output_delay": "steps by which spikes leave a neuron late",
     "ignore": "parameters that the platform does not read",
     "weights": "as stored, or int8 with one scale per target population",
+    "reading": "the number of an output that never spikes that gives the class",
 }
 
 
