@@ -20,8 +20,8 @@ from benchmarks.networks import Benchmark
 from benchmarks.paper_data import Dataset, Samples
 from benchmarks.spiking import Spiking, to_nir
 from benchmarks.train import Batches, fit
-from neurocompress.data.arrays import writable
 from neurocompress.network.nodes import Shape
+from neurocompress.places import room
 
 BATCH = 50
 
@@ -59,7 +59,7 @@ def train(name: str, dataset: Dataset, samples: Samples, epochs: int, path: Path
 
     The same data and number of threads give the same bits. Raises `Refused` where nothing can be written.
     """
-    writable(path)
+    room(path)
     convs, hidden = LAYERS[name]
     seconds = 1e-3 if isinstance(dataset.frames, str) else dataset.frames / 1e3
     network = Trained(name, name, dataset.steps, convs, hidden, classes=dataset.classes, shape=dataset.shape,

@@ -130,6 +130,7 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @reads_model
 @READOUT
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
+@option("--force", is_flag=True, help="Replace whatever is at --out, and name what that removed.")
 @JSON
 def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None,
            sparsity: float | dict[str, float] | None, reading: dict[str, Any], as_json: bool, **more: Any) -> int:
@@ -145,9 +146,12 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
     warn(made.report.assumptions)
     if as_json:
         found = made.report.to_dict()
-        emit("deploy", {"report_schema": found.pop("schema"), "bundle": folder, "passed": made.passed, **found})
+        emit("deploy", {"report_schema": found.pop("schema"), "bundle": folder, "passed": made.passed,
+                        "removed": made.removed, **found})
     else:
         tables.deployment(made.report, folder)
+        if made.removed:
+            click.echo(printable(f"--force removed from {folder}: {', '.join(made.removed)}"))
     return DONE if made.passed else FAILED
 
 
@@ -255,13 +259,14 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
 def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: dict[str, Any], readout: Mode,
              record: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """Run a model, or a deployed bundle, over recorded spikes."""
-    from .data.arrays import save_arrays, writable
+    from .data.arrays import save_arrays
+    from .places import arrays_with, free_file
     from .report import runs
     from .report.progress import progress
     from .verbs import simulate as run
 
     if out is not None:
-        writable(out)
+        free_file(out, "simulate", arrays_with("output"), (model, data))
     with progress(as_json) as told:
         found = run(model, data, engine=engine, steps=steps, record=record, readout=readout, progress=told,
                     **reading)
@@ -397,8 +402,10 @@ def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: in
            as_json: bool) -> int:
     """Turn event recordings (.bin, .bs2, .npz, a folder of them) into spikes of FILE.npz."""
     from .data.frames import events_to_spikes
+    from .places import arrays_with, free_file
     from .report.progress import progress
 
+    free_file(out, "events", arrays_with("spikes"), (source,))
     sizes = tuple(int(part) for part in shape.split(",")) if shape.replace(",", "").isdigit() else ()
     if len(sizes) != 3:
         raise Refused(Problem(f"--shape is '{shape}'", fix="Give three numbers: channels,height,width"))

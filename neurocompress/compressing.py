@@ -52,8 +52,8 @@ def compress(
     model: Model, data: Data | None, *, target: str | Path | None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), samples: int | None = None, steps: int | None = None,
-    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
-    **flags: Any,
+    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, keep_checkpoint: bool = False,
+    progress: Progress | None = None, **flags: Any,
 ) -> Result | Compressed:
     """A network compressed in one shot; with `target` on that chip's grid.
 
@@ -62,7 +62,7 @@ def compress(
     STREAM_SAMPLES, and a note says so. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in,
     budget, grid... (see compression.recipe). preset, dt, reset, convention: as `load`. samples: calibrate on so many,
     drawn with `seed`; all without it. steps: to which data of one time step, static pictures, are repeated. memory:
-    bytes, see oneshot.compress_network. checkpoint: folder for finished layers. Raises `Refused`.
+    bytes, see oneshot.compress_network, as checkpoint and keep_checkpoint. Raises `Refused`.
     """
     from .compression.recipe import Recipe, load_recipe, recipe_of
     from .compression.walk import MEMORY
@@ -81,7 +81,8 @@ def compress(
         made = compress_for(network, load_profile(target), calibration, chosen, progress=progress)
         made = made if spikes is None else learned(made, spikes, progress)
         return replace(made, notes=(*said, *made.notes))
-    found = compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint, progress=progress)
+    found = compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint,
+                             keep_checkpoint=keep_checkpoint, progress=progress)
     return replace(found, notes=(*said, *found.notes))
 
 
@@ -115,12 +116,15 @@ def compress_file(
     Finished layers are kept beside `out` until it is written: the same call after a kill goes on there. finetune:
     epochs, with the data's labels where it has them. The rest as `compress`. Raises `Refused`.
     """
-    from .data.arrays import writable
+    from .compression.checkpoint import discard, free
     from .data.spikes import drawn, load_spikes, refuse_labels
     from .oneshot import finetuned, save
+    from .places import compressed_network, free_file
     from .report.compressed import measure
 
-    writable(out)
+    kept = Path(f"{out}.partial")
+    free_file(out, "compress", compressed_network, (model, data, recipe))
+    free(kept)
     if seed < 0 or (samples is not None and samples < 1) or (finetune is not None and finetune < 1):
         raise refuse("--seed, --samples or --finetune is too small",
                      fix="Give a seed from 0, and at least one sample and one epoch")
@@ -138,7 +142,7 @@ def compress_file(
     if finetune is not None and flags.get("distill") is None:
         flags["distill"] = 0  # labels say more than the teacher alone, and fine-tuning hears both
     result = compress(network, None if given is None else given.spikes, recipe=recipe, memory=memory, progress=tell,
-                      checkpoint=Path(f"{out}.partial"), **flags)
+                      checkpoint=kept, keep_checkpoint=True, **flags)
     if finetune is not None and given is not None:
         result = finetuned(result, given.spikes, given.labels, finetune, seed, tell)
     measured = None
@@ -147,4 +151,5 @@ def compress_file(
         measured = measure(result, given, lambda done: tell("measuring", done, total))
     tell("writing the network", 0, 0)
     save(result, Path(out))
+    discard(kept)
     return result, measured

@@ -29,7 +29,6 @@ from .network.encoder import InputMode, behind_input, joined, unscaled
 from .network.graph import Network
 from .network.readout import Mode
 from .pipeline import Compressed, learned
-from .plain import to_json
 from .report.inputs import input_report
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
@@ -57,7 +56,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Deployment:
-    """What `deploy` made. report: the numbers; folder: where the bundle lies (None when it was not asked for)."""
+    """What `deploy` made. report: the numbers; folder: where the bundle lies (None when it was not asked for);
+    removed: what `force` removed there, by path."""
 
     network: Network
     compressed: Compressed
@@ -65,6 +65,7 @@ class Deployment:
     fit: Fit
     report: Report
     folder: Path | None
+    removed: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         where = "no bundle was written" if self.folder is None else f"bundle in {self.folder}"
@@ -85,7 +86,8 @@ def deploy(
     fit: bool = False, max_drop: float | None = None, chips: int | None = None,
     fan_in_policy: FanInPolicy | None = None, distill: int | None = None, input: InputMode = "auto",
     steps: int | None = None, readout: Mode = "auto", preset: str | None = None, dt: float | None = None,
-    reset: str | None = None, convention: Overrides = (), seed: int = 0, progress: Progress | None = None,
+    reset: str | None = None, convention: Overrides = (), seed: int = 0, force: bool = False,
+    progress: Progress | None = None,
 ) -> Deployment:
     """Compresses a network for a chip, checks its fit, emits it and measures what it lost.
 
@@ -99,7 +101,8 @@ def deploy(
     fan_in_policy, preset, dt, reset, convention: as `check`. distill: epochs in which a pruned network learns the
     original's outputs, the method's where it is None. input: how values reach the chip, see `encoding.encoding`.
     steps: to which data of one time step, static pictures, are repeated.
-    readout: where the class is read (see `network.ends.tail`).
+    readout: where the class is read (see `network.ends.tail`). force: replace whatever is at `out`, not only a
+    bundle with nothing beside it.
     Raises `Refused` with every problem of the input, `Unfit` where a search finds nothing; nothing is written then.
     """
     tell = progress or (lambda stage, done, total: None)
@@ -107,8 +110,10 @@ def deploy(
     profile = load_profile(target)
     recipe = recipe_of(method=method, sparsity=sparsity, distill=distill)
     _refuse_bad(seed, sparsity, fit, max_drop, data)
+    removed: tuple[str, ...] = ()
     if out is not None:
-        bundle.writable(Path(out))
+        profile_file = target if Path(target).is_file() else None
+        removed = bundle.writable(Path(out), force, (model, data, profile_file))
     path = path_of(model)
     if path is not None and bundle.is_bundle(path):
         raise refuse("it is a bundle, so it was deployed already", file=str(path),
@@ -191,8 +196,8 @@ def deploy(
     if out is not None:
         tell("writing the bundle", 0, 0)
         folder = Path(out)
-        write_bundle(folder, compressed, integer, report, target, way)
-    return Deployment(network, compressed, integer, placed, report, folder)
+        write_bundle(folder, compressed, integer, report, target, way, force)
+    return Deployment(network, compressed, integer, placed, report, folder, removed)
 
 
 def cost_of_conventions(network: Network, profile: Profile, spikes: np.ndarray) -> tuple[str, ...]:
@@ -228,7 +233,8 @@ def _refuse_bad(
 
 
 def write_bundle(
-    folder: Path, compressed: Compressed, integer: OnChip, report: Report, target: str | Path, way: Encoding
+    folder: Path, compressed: Compressed, integer: OnChip, report: Report, target: str | Path, way: Encoding,
+    force: bool = False,
 ) -> None:
     """Everything needed to run, check and run again; in place whole or not at all."""
     network, tail, facts = compressed.network, compressed.tail, quantization_facts(compressed, integer)
@@ -238,18 +244,18 @@ def write_bundle(
                 facts[name]["quant_weight_scale"] = facts[name]["quant_weight_scale"] / way.graded.scale
         network = unscaled(network, way.graded.scale)
     network = network if tail is None else tail.whole(network)
-    with bundle.written(folder) as made:
+    with bundle.written(folder, force) as made:
         if way.host is not None:
             backend("nir").write(way.host, made / bundle.HOST)
             network = joined(way.host, network)
         backend("nir").write(network, made / bundle.MODEL, metadata=facts)
         integer_file.save(integer, made / bundle.INTEGER)
         (made / bundle.PROFILE).write_text(profile_text(target), encoding="utf-8")
-        (made / bundle.REPORT).write_text(to_json(report.to_dict(), indent=1), encoding="utf-8")
         for name in compressed.profile.emits:
             emits = backend(name)
             if hasattr(emits, "emit"):
                 emits.emit(integer, made / name)
+        (made / bundle.REPORT).write_text(bundle.seal(made, report.to_dict()), encoding="utf-8")
 
 
 def quantization_facts(compressed: Compressed, integer: OnChip) -> dict[str, dict[str, Any]]:

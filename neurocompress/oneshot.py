@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,14 +98,16 @@ class RecipeGrids:
 
 def compress_network(
     network: Network, spikes: np.ndarray | None, recipe: Recipe, *, device: str = "cpu", memory: int = MEMORY,
-    statistics: Statistics | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
+    statistics: Statistics | None = None, checkpoint: Path | None = None, keep_checkpoint: bool = False,
+    progress: Progress | None = None,
 ) -> Result:
     """The network with the recipe's sparsity and bits.
 
     spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
     Where learning follows (`Recipe.distilled`), a tenth of the samples only judges it. memory: bytes for Hessians and,
     again, for the rows of the OBS ordering. statistics: of the same network and data, of a `statistics_of` before,
-    where several recipes are tried. checkpoint: folder for finished layers; it is removed when all are.
+    where several recipes are tried. checkpoint: folder for finished layers; it is removed when all are,
+    unless the caller keeps it until the result is saved.
     Raises `Refused`.
     """
     original, asked, given = compressible(network), recipe, spikes
@@ -115,20 +118,21 @@ def compress_network(
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, key_of(original, spikes, recipe.model_dump_json(), __version__))
-    if recipe.budget is not None:
-        if statistics is None:
-            raise refuse("a byte budget is shared out by loss, which needs calibration data", fix="Give --data")
-        recipe = planned(original, per_row, statistics, recipe, memory)
-    walked = compress_layers(original, per_row, spikes, recipe, RecipeGrids(recipe),
-                             statistics=statistics, device=device, memory=memory, checkpoint=kept, progress=progress)
-    result = Result(original, walked.network, walked.layers, recipe, walked.notes)
-    if given is not None and spikes is not given:
-        if said := nothing_to_learn(result.network, original, given, asked):
-            result = replace(result, notes=(*result.notes, *said))
-        else:
-            result = finetuned(result, given, None, asked.distilled, 0, progress)
-    if kept is not None:
-        kept.remove()
+    with nullcontext() if kept is None else kept.alone():
+        if recipe.budget is not None:
+            if statistics is None:
+                raise refuse("a byte budget is shared out by loss, which needs calibration data", fix="Give --data")
+            recipe = planned(original, per_row, statistics, recipe, memory)
+        walked = compress_layers(original, per_row, spikes, recipe, RecipeGrids(recipe), statistics=statistics,
+                                 device=device, memory=memory, checkpoint=kept, progress=progress)
+        result = Result(original, walked.network, walked.layers, recipe, walked.notes)
+        if given is not None and spikes is not given:
+            if said := nothing_to_learn(result.network, original, given, asked):
+                result = replace(result, notes=(*result.notes, *said))
+            else:
+                result = finetuned(result, given, None, asked.distilled, 0, progress)
+        if kept is not None and not keep_checkpoint:
+            kept.remove()
     return result
 
 

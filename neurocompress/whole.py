@@ -46,6 +46,12 @@ def draft(place: Path) -> Iterator[Path]:
                 os.close(lock)
 
 
+def probe(path: str | Path, place: Path) -> None:
+    """Raises `Refused` for the output `path` when nothing can be written in the folder `place`."""
+    with _sentences(path), draft(place):
+        pass
+
+
 def tidy(place: Path) -> None:
     """Removes drafts in `place` whose process died; completes the exchange that one of them was in the middle of."""
     with contextlib.suppress(OSError):
@@ -63,7 +69,7 @@ def tidy(place: Path) -> None:
 
 def heal(path: Path) -> None:
     """Before reading `path`: completes the exchange during which a run was killed, where nothing stands there."""
-    if not path.exists():
+    if not os.path.exists(path):
         tidy(Path(os.path.realpath(path)).parent)
 
 
@@ -81,7 +87,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: str | Path, again: Callable[[], None]) -> Iterator[Path]:
+def whole_folder(path: str | Path, again: Callable[[], object]) -> Iterator[Path]:
     """A folder to fill; when the block ends well it takes the place of `path`, and what was there is removed.
 
     again: called when the new folder is complete, to refuse what may have come to lie at `path` meanwhile.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
 import tokenize
 import zipfile
@@ -17,6 +15,7 @@ import numpy as np
 
 from ..errors import Problem, Refused, refuse
 from ..file_kinds import kind_of
+from ..whole import whole_file
 
 #: Arrays of one file may take this many bytes in memory.
 MAX_BYTES = 8 * 2**30
@@ -146,36 +145,15 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str) -> np.nd
         raise refuse(f"it is damaged ({error})", where=where, file=file, fix="Write the file again") from error
 
 
-def writable(path: str | Path) -> None:
-    """Raises `Refused` at once, before any work, when no file can be written at `path`."""
-    folder = Path(path).parent
-    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise refuse("it can not be written", file=str(path),
-                     fix="Name a file in a folder that exists and that you may write")
-
-
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed .npz in one step: the file appears whole under its name, or not at all.
 
-    Raises `Refused` when the folder can not be written.
+    Raises `Refused` when it can not be written.
     """
-    path = Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
-    try:
-        with open(temporary, "wb") as stream:
-            # Not savez_compressed: it takes a name 'file' for its own argument, and writes the time into the file.
-            with zipfile.ZipFile(stream, "w") as archive:
-                for name, values in arrays.items():
-                    member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # same arrays, same bytes
-                    member.compress_type = zipfile.ZIP_DEFLATED
-                    with archive.open(member, "w", force_zip64=True) as target:
-                        np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise refuse(f"it can not be written ({error.strerror or error})", file=str(path),
-                     fix="Choose a folder that exists and that you may write") from error
-    finally:
-        with contextlib.suppress(OSError):  # already renamed, or never there
-            temporary.unlink()
+    with whole_file(path) as new, zipfile.ZipFile(new, "w") as archive:
+        # Not savez_compressed: it takes a name 'file' for its own argument, and writes the time into the file.
+        for name, values in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # same arrays, same bytes
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as target:
+                np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)

@@ -7,10 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from neurocompress.errors import refuse
+from neurocompress.whole import draft
 
 #: The environment variable that names an interpreter.
 VARIABLE = "NEUROCOMPRESS_LAVA_PYTHON"
@@ -54,8 +54,8 @@ def _make(environment: Path) -> None:
     uv = _uv()
     try:
         environment.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=environment.parent, prefix=".lava-") as folder:
-            made = Path(folder) / "env"
+        with draft(environment.parent) as folder:
+            made = folder / "env"
             _uv_run([*uv, "venv", "--quiet", "--relocatable", "--python", _python_3_10(), str(made)])
             _uv_run([*uv, "pip", "install", "--quiet", "--python", str(made / "bin" / "python"), LAVA])
             try:

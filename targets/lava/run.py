@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from neurocompress.errors import refuse
+from neurocompress.stopping import on_stop
+from neurocompress.whole import draft
 
 from .interpreter import lava_python
 
 #: Seconds that a stopped program gets to remove its shared memory.
-STOP_S = 5.0
+STOP_S = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +63,8 @@ def run(
     if not (folder / "program.py").is_file():
         raise refuse("there is no program.py", where=str(folder), fix="Give the lava folder of a bundle")
     interpreter = lava_python(python)
-    with tempfile.TemporaryDirectory(prefix="neurocompress-lava-") as scratch:
-        data, out = Path(scratch) / "input", Path(scratch) / "out.npz"
+    with draft(Path(tempfile.gettempdir())) as scratch:
+        data, out = scratch / "input", scratch / "out.npz"
         with open(data, "wb") as file:
             np.savez(file, spikes=spikes)
         command = [interpreter, str(folder / "program.py"), f"--data={data}", f"--out={out}"]
@@ -101,20 +104,25 @@ def run_limited(command: list[str], timeout_s: float) -> tuple[int | None, str]:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
                                    start_new_session=True)
         status: int | None = None
-        try:
-            status = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            _stop_group(process)
+        with on_stop(lambda: os.killpg(process.pid, signal.SIGKILL)):
+            try:
+                status = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                _stop_group(process)
         log.seek(0)
         return status, log.read()
 
 
 def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends what is left of the group. SIGTERM spares the process that removes Lava's shared memory."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, sent)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
+    """Ends what is left of the group. SIGTERM spares the process that removes Lava's shared memory; it gets time."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+        until = time.monotonic() + STOP_S
+        while time.monotonic() < until:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -11,14 +11,15 @@ Formats: lava-dl @4919a66aea1c, src/lava/lib/dl/netx/{hdf5,utils}.py; recorded n
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
-from neurocompress.errors import Refused, refuse
+from neurocompress.errors import Refused
+from neurocompress.whole import unwritable, whole_file
 
 from .limits import BIAS_UNIT, NEVER, chain, one, refusals
 
@@ -35,19 +36,16 @@ def emit(network: IntegerNetwork, folder: Path) -> None:
     problems = refusals(network)
     if problems:
         raise Refused(problems)
-    folder = Path(folder)
-    draft = folder / f".{FILE}.{os.getpid()}.tmp"
+    content = io.BytesIO()  # not straight to a disk, which may be full: see targets.nir
+    with h5py.File(content, "w") as file:
+        for k, fields in enumerate(layers(network)):
+            _write(file.create_group(f"layer/{k}"), fields)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with h5py.File(draft, "w") as file:
-            for k, fields in enumerate(layers(network)):
-                _write(file.create_group(f"layer/{k}"), fields)
-        os.replace(draft, folder / FILE)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refuse(f"can not be written ({error.strerror or error})", file=str(folder / FILE),
-                     fix="Choose a folder that you may write to") from None
-    finally:
-        draft.unlink(missing_ok=True)
+        raise unwritable(folder, error) from None
+    with whole_file(Path(folder) / FILE) as new:
+        new.write_bytes(content.getbuffer())
 
 
 def layers(network: IntegerNetwork) -> list[dict[str, Any]]:

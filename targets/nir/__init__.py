@@ -8,6 +8,7 @@ non-square convolutions: such files need nir.read(path, type_check=False).
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurocompress.errors import Problem, Refused, refuse
+from neurocompress.errors import Problem, Refused
 from neurocompress.frontends.nir_conventions import KEY
 from neurocompress.frontends.nir_wiring import NO_BIAS, NODE_FACTS
 from neurocompress.network.graph import Network
@@ -35,6 +36,7 @@ from neurocompress.network.nodes import (
     Shape,
     Threshold,
 )
+from neurocompress.whole import whole_file
 
 if TYPE_CHECKING:
     import nir
@@ -53,7 +55,6 @@ def write(network: Network, path: str | os.PathLike[str], *, metadata: Metadata 
     import h5py
     import nir
 
-    path = Path(path)
     facts = _metadata(network, metadata or {})
     nodes: dict[str, nir.NIRNode] = {}
     about_nodes: dict[str, dict[str, Any]] = {}
@@ -81,20 +82,15 @@ def write(network: Network, path: str | os.PathLike[str], *, metadata: Metadata 
         about[NODE_FACTS] = about_nodes
     graph = nir.NIRGraph(nodes, [tuple(edge) for edge in network.edges], metadata=about, type_check=False)
 
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        nir.write(draft, graph)
-        with h5py.File(draft, "r+") as file:
-            for node in file["node/nodes"].values():
-                if "v_reset" in node and not np.any(node["v_reset"][()]):
-                    del node["v_reset"]
-        os.replace(draft, path)
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise refuse(f"can not be written: {reason}", file=str(path), fix="Choose a folder that can be written") \
-            from None
-    finally:
-        draft.unlink(missing_ok=True)
+    # in memory first: HDF5 that meets a full disk in the midst of a file ends in an abort when the process does
+    content = io.BytesIO()
+    nir.write(content, graph)
+    with h5py.File(content, "r+") as file:
+        for node in file["node/nodes"].values():
+            if "v_reset" in node and not np.any(node["v_reset"][()]):
+                del node["v_reset"]
+    with whole_file(Path(path)) as new:
+        new.write_bytes(content.getbuffer())
 
 
 def _metadata(network: Network, more: Metadata) -> dict[str, dict[str, object]]:
