@@ -89,22 +89,29 @@ class Deployed:
     def with_notes(self, run: Callable[[Callable[[SpikeData], SpikeData]], Simulation]) -> Simulation:
         """A run, and what became of its values on their way to the chip. run: passes all data through what it gets."""
         beyond = total = 0
-        step = self.integer.graded_input
 
         def note(data: SpikeData) -> SpikeData:
             nonlocal beyond, total
-            beyond, total = beyond + (step.clipped(data.spikes) if step else 0), total + data.spikes.size
+            beyond, total = beyond + self.clipped(data.spikes), total + data.spikes.size
             return data
 
         found = run(note)
-        said: tuple[str, ...] = ()
+        return replace(found, notes=(*self.said(beyond, total), *found.notes))
+
+    def clipped(self, values: np.ndarray) -> int:
+        """How many values its messages do not reach."""
+        return 0 if self.integer.graded_input is None else self.integer.graded_input.clipped(values)
+
+    def said(self, beyond: int, total: int) -> tuple[str, ...]:
+        """What becomes of values on their way to the chip; `beyond` of `total` were clipped."""
+        step = self.integer.graded_input
         if self.host is not None:
-            said = (f"'{self.integer.input}' and what leads to it are computed by the host, in floating point",)
-        elif step is not None:
-            clip = (f"; {beyond:,} of {total:,} values lie beyond {step.low * step.scale:.4g} to "
-                    f"{step.high * step.scale:.4g} and are clipped" if beyond else "")
-            said = (f"values are sent as graded spikes of {step.bits} bits, in steps of {step.scale:.6g}{clip}",)
-        return replace(found, notes=(*said, *found.notes))
+            return (f"'{self.integer.input}' and what leads to it are computed by the host, in floating point",)
+        if step is None:
+            return ()
+        clip = (f"; {beyond:,} of {total:,} values lie beyond {step.low * step.scale:.4g} to "
+                f"{step.high * step.scale:.4g} and are clipped" if beyond else "")
+        return (f"values are sent as graded spikes of {step.bits} bits, in steps of {step.scale:.6g}{clip}",)
 
 
 def deployed(folder: Path) -> Deployed:

@@ -21,7 +21,7 @@ from .chip.units import weight_format
 from .data.spikes import fractions
 from .errors import Refused, refuse
 from .network.connections import connections
-from .network.encoder import MODES, scaled, split
+from .network.encoder import MODES, scaled, split, up_to
 from .network.graph import Network
 from .pipeline import ChipGrids, arithmetic_of, on_chip
 from .simulation.float import Peak, batches, simulate
@@ -29,8 +29,8 @@ from .simulation.stored import as_stored
 
 #: Fewest bits of a graded input that are tried before the host is asked.
 FEWEST_BITS = 4
-#: Samples that the host computes at once.
-HOST_SAMPLES = 64
+#: Bytes of the host's spikes that are computed at once, four bytes each.
+HOST_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +64,12 @@ def sent(values: np.ndarray, graded: Graded | None, host: Network | None,
     if host is None:
         return values
     parts = []
-    for start in range(0, len(values), HOST_SAMPLES):
-        found = simulate(host, values[start : start + HOST_SAMPLES])["output"]
+    size = max(1, HOST_BYTES // (4 * values.shape[1] * int(np.prod(host.shapes[host.output]))))
+    for start in range(0, len(values), size):
+        found = simulate(host, values[start : start + size])["output"]
         parts.append(found.astype(np.uint8 if found.max(initial=0) < 256 else np.int16))
         if progress:
-            progress(min(start + HOST_SAMPLES, len(values)))
+            progress(min(start + size, len(values)))
     return np.concatenate(parts)
 
 
@@ -93,7 +94,8 @@ def _chosen(
     network: Network, profile: Profile, values: np.ndarray | None, calibration: np.ndarray, asked: str, file: str
 ) -> Encoding:
     data = calibration if values is None else values
-    unwhole, negative, most = fractions(data), int(np.count_nonzero(data < 0)), int(data.max(initial=0))
+    unwhole, most = fractions(data), int(data.max(initial=0))
+    negative = int(np.count_nonzero(data < 0)) if data.min(initial=0) < 0 else 0
     width = features(profile).graded_bits
     plain = not unwhole and not negative and (most <= 1 or most.bit_length() <= width)
     what = (f"{unwhole:,} of {data.size:,} values are no whole numbers" if unwhole else
@@ -161,7 +163,8 @@ def _granted(network: Network, profile: Profile, calibration: np.ndarray, bits: 
         return graded_for(calibration, bits)
     network = as_stored(network)
     peaks: dict[str, Peak] = {}
-    for _ in batches(network, calibration, (), peaks=peaks):
+    first = sorted({c.target for c in connections(network) if c.source == network.input})
+    for _ in batches(up_to(network, first), calibration, (), peaks=peaks):
         pass
     for width in range(bits, min(FEWEST_BITS, bits) - 1, -1):
         step = graded_for(calibration, width)
@@ -169,11 +172,10 @@ def _granted(network: Network, profile: Profile, calibration: np.ndarray, bits: 
         found = connections(made)
         into = {p: [c for c in found if c.target == p] for p in made.populations}
         grids = ChipGrids(made, fmt, {}, arithmetic, into, peaks)
-        fed = sorted({c.target for c in found if c.source == made.input})
-        for population in fed:
+        for population in first:
             ends = {c.name: np.array([[grids.reach(population).weights[c.name] or 1.0]])
                     for c in into[population] if c.trained}
             grids.grids(population, ends, dict.fromkeys(ends, 1))
-        if all(share >= 0.5 for population in fed for share in grids.shares[population].values()):
+        if all(share >= 0.5 for population in first for share in grids.shares[population].values()):
             return step
     return None

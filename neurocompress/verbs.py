@@ -369,11 +369,15 @@ def compare(
     if isinstance(given, SpikeData):
         notes = [*_notes_on(first, given.spikes), *_notes_on(second, given.spikes)]
     labels: list[np.ndarray] = []
+    beyond, total = [0, 0], 0
 
     def batches() -> Iterator[np.ndarray]:
+        nonlocal total
         for batch in [given] if isinstance(given, SpikeData) else given:
-            for side in (first, second):
+            total += batch.spikes.size
+            for k, side in enumerate((first, second)):
                 refuse_labels(batch, side.outputs)
+                beyond[k] += 0 if side.there is None else side.there.clipped(batch.spikes)
             if batch.labels is not None:
                 labels.append(batch.labels)
             yield batch.spikes
@@ -386,6 +390,8 @@ def compare(
     if labels:
         accuracy = tuple(100.0 * float(np.mean(runs[k].classes == np.concatenate(labels))) for k in "ab")
     agreement = 100.0 * float(np.mean(runs["a"].classes == runs["b"].classes))
+    for side, clipped in zip((first, second), beyond, strict=True):
+        notes += () if side.there is None else side.there.said(clipped, total)
     return Comparison(title_of(a), title_of(b), len(runs["a"].scores), accuracy, agreement,  # type: ignore[arg-type]
                       changes["a", "b"], (runs["a"], runs["b"]), tuple(dict.fromkeys(notes)),
                       first.titles | second.titles)
@@ -401,6 +407,7 @@ class _Runnable:
     notes: tuple[str, ...]
     titles: dict[str, str]
     network: Network | None = None
+    there: Deployed | None = None
 
 
 def _notes_on(side: _Runnable, spikes: np.ndarray) -> tuple[str, ...]:
@@ -425,7 +432,7 @@ def _runnable(model: Model, beside: Model, asked: Mapping[str, Any], readout: Mo
             shapes[there.integer.input] = there.integer.input_shape
         return _Runnable(deployed_engine(there), shapes, there.integer.input, there.input_shape,
                          Reader.on_chip(there.integer, there.whole, ()).outputs,
-                         (f"{path}: emulated in the chip's integers",), all_titles(there.integer))
+                         (f"{path}: emulated in the chip's integers",), all_titles(there.integer), there=there)
     reading, how = {k: v for k, v in asked.items() if v}, "read with"
     if isinstance(model, Network):
         reading = {}  # it was read already

@@ -4,6 +4,7 @@ every engine, static pictures stored once."""
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from neurocompress import check, compare, deploy, load, simulate
 from neurocompress.chip.graded import Graded, graded_for
 from neurocompress.data import SpikeData, load_spikes
+from neurocompress.data.arrays import read_arrays, save_arrays
 from neurocompress.errors import Refused
 from neurocompress.network.encoder import joined, split
 from neurocompress.network.nodes import Linear, Neuron
@@ -183,10 +185,34 @@ def test_values_beyond_the_message_are_clipped_and_counted(mlp, bundles):
     found = simulate(bundles["loihi2"].folder, bright, engine="emulator", steps=STEPS)
     beyond = STEPS * int(np.count_nonzero(np.rint(bright.spikes.astype(np.float64) * 255) > 255))
     assert f"{beyond:,} of {20 * STEPS * 784:,} values lie beyond" in found.notes[0]
+    both = compare(mlp[0], bundles["loihi2"].folder, bright, steps=STEPS)
+    assert any(f"{beyond:,} of {20 * STEPS * 784:,} values lie beyond" in said for said in both.notes)
     clipped = SpikeData(np.minimum(bright.spikes, 1), None, "clipped")
     np.testing.assert_array_equal(
         found.arrays["output"],
         simulate(bundles["loihi2"].folder, clipped, engine="emulator", steps=STEPS).arrays["output"])
+
+
+@pytest.mark.parametrize("changed", [{"scale": 0}, {"scale": "x"}, {"scale": None}, {"low": 5}, {"high": 1e9},
+                                     {"bits": "8"}, {"more": 1}])
+def test_a_step_that_was_tampered_with_is_refused(bundles, tmp_path, changed):
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundles["loihi2"].folder, folder)
+    arrays = read_arrays(folder / "integer.npz")
+    header = json.loads(arrays["header"].tobytes())
+    header["graded_input"] |= changed
+    save_arrays(folder / "integer.npz", arrays | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    with pytest.raises(Refused, match="Deploy the model again"):
+        simulate(folder, SpikeData(np.zeros((1, 2, 784)), None, "x"), engine="emulator")
+
+
+def test_host_layers_that_were_tampered_with_are_refused(bundles, tmp_path):
+    for name, content in (("cut", b"\x89HDF"), ("other", (bundles["loihi2"].folder / "model.nir").read_bytes())):
+        folder = tmp_path / name
+        shutil.copytree(bundles["loihi1"].folder, folder)
+        (folder / "host.nir").write_bytes(content)
+        with pytest.raises(Refused, match="Deploy the model again"):
+            simulate(folder, SpikeData(np.zeros((1, 2, 784)), None, "x"), engine="emulator")
 
 
 # a host that computes the first layer

@@ -9,7 +9,7 @@ import numpy as np
 #: Shares of the largest value that the end of the message may stand for; the one of least squared error is taken.
 ENDS = np.linspace(1.0, 0.3, 71)
 #: Values that choose the step, at most: every k-th of more.
-MOST_VALUES = 2**21
+MOST_VALUES = 2**20
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,12 @@ class Graded:
     low: int
     high: int
     bits: int
+
+    def __post_init__(self) -> None:
+        """ValueError where these are no step and no ends of a message, as in a file that was tampered with."""
+        whole = all(type(n) is int and abs(n) < 2**31 for n in (self.low, self.high, self.bits))
+        if not whole or not self.low <= 0 < self.high or not 0 < float(self.scale) < np.inf:
+            raise ValueError(f"graded input {self.scale!r}, {self.low!r} to {self.high!r}")
 
     @property
     def message_bits(self) -> int:

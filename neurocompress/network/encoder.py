@@ -7,6 +7,7 @@ spikes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -65,16 +66,20 @@ def cut_behind(network: Network, encoder: str) -> Split | None:
     rest = [n for n in network.populations if n not in before]
     if network.input not in before or leaving != {encoder} or not rest:
         return None
-    output = next(name for name, node in network.nodes.items() if isinstance(node, Output))
-    host = replace(
-        network, nodes={n: node for n, node in network.nodes.items() if n in before} | {output: Output()},
-        edges=(*((a, b) for a, b in network.edges if a in before and b in before), (encoder, output)))
     chip = replace(
         network,
         nodes={encoder: Input(network.shapes[encoder])}
         | {n: node for n, node in network.nodes.items() if n not in before},
         edges=tuple((a, b) for a, b in network.edges if b not in before))
-    return Split(host, chip, encoder)
+    return Split(up_to(network, [encoder]), chip, encoder)
+
+
+def up_to(network: Network, populations: Sequence[str]) -> Network:
+    """These populations and all that they depend on; the first one's spikes are its output."""
+    needed = network.needed_for(populations)
+    return replace(
+        network, nodes={n: node for n, node in network.nodes.items() if n in needed} | {network.output: Output()},
+        edges=(*((a, b) for a, b in network.edges if a in needed and b in needed), (populations[0], network.output)))
 
 
 def joined(host: Network, chip: Network) -> Network:
