@@ -162,12 +162,10 @@ def deploy(
     overflow: dict[str, Overflow] = {}
     samples = calibration if whole is None else whole.spikes
     labels = [] if given is None or given.labels is None else [given.labels]
-    engines = {
-        "float": float_engine(compressed.whole_original if way.graded is None else real),
-        "compressed": float_engine(compressed.whole),
-    }
+    engines = {"float": float_engine(compressed.whole_original if way.graded is None else real)}
     if way.graded is not None:
         engines["sent"] = float_engine(compressed.whole_original)
+    engines["compressed"] = float_engine(compressed.whole)
     if compressed.emulated:
         engines["emulated"] = emulator_engine(integer, overflow, whole=compressed.whole)
     sizes = {p: int(np.prod(compressed.network.shapes[p])) for p in compressed.network.populations}
