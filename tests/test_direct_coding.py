@@ -184,7 +184,7 @@ def test_values_beyond_the_message_are_clipped_and_counted(mlp, bundles):
     bright = SpikeData(mlp[1].spikes[:20] * 2, None, "bright")
     found = simulate(bundles["loihi2"].folder, bright, engine="emulator", steps=STEPS)
     beyond = STEPS * int(np.count_nonzero(np.rint(bright.spikes.astype(np.float64) * 255) > 255))
-    assert f"{beyond:,} of {20 * STEPS * 784:,} values lie beyond" in found.notes[0]
+    assert any(f"{beyond:,} of {20 * STEPS * 784:,} values lie beyond" in said for said in found.notes)
     both = compare(mlp[0], bundles["loihi2"].folder, bright, steps=STEPS)
     assert any(f"{beyond:,} of {20 * STEPS * 784:,} values lie beyond" in said for said in both.notes)
     clipped = SpikeData(np.minimum(bright.spikes, 1), None, "clipped")
@@ -290,8 +290,8 @@ def test_check_counts_what_the_chip_holds(mlp):
     assert [row.population for row in every.rows] == ["lif1", "lif2"]
     assert [row.population for row in rest.rows] == ["lif2"]
     assert rest.totals["parameters"] == 490
-    assert "37,680 parameters" in rest.notes[0]
-    assert "8 bits" in check(mlp[0], "loihi2", input="graded").notes[0]
+    assert any("37,680 parameters" in said for said in rest.notes)
+    assert any("spikes of 8 bits" in said for said in check(mlp[0], "loihi2", input="graded").notes)
     with pytest.raises(Refused, match="no graded spikes"):
         check(mlp[0], "loihi1", input="graded")
 
