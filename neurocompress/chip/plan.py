@@ -19,7 +19,7 @@ from .fan import Fan, Ints
 from .mapping import Layer, Placement, place
 from .memory import stored_bits
 from .reach import Reach
-from .rules import Case, Finding, Violation, findings
+from .rules import RULES, Case, Finding, Violation, findings
 from .schema import FanInPolicy, Profile
 from .wiring import Wiring, most_synapses, wired
 
@@ -144,6 +144,10 @@ class Plan:
     def placement(self) -> Placement:
         return self._laid[1]
 
+    def case_of(self, profile: Profile) -> Case:
+        """What the rules look at; profile: whose limits they ask, this plan's own or one with others."""
+        return replace(self._case(self.placement, self.wiring), profile=profile)
+
     def _case(self, placement: Placement, wires: Wiring) -> Case:
         kept = tuple(f.connection for f in self.fans)
         return Case(self.network, self.profile, kept, placement, self.bits, wires.delays, self.connections,
@@ -222,6 +226,17 @@ class Plan:
             if limit is not None and most_synapses(into) > limit:
                 found |= self.prunable(name)
         return self.changed(fan_in=found)
+
+    def relieving(self, violation: Violation) -> list[str]:
+        """Names of the trained connections whose bits or zeros bear on a broken rule: those into the layer that it
+        names, behind it where the rule is on what it sends, all of them where it is on whole chips."""
+        trained = [i.connection for x in self.placement.layers for i in x.incoming if i.connection.trained]
+        if violation.code.startswith("NC3"):
+            return list(dict.fromkeys(c.name for c in trained))
+        if RULES[violation.code].sends:
+            return list(dict.fromkeys(c.name for c in self.connections if c.trained and c.source == violation.layer))
+        populations = {x.population for x in self.layers_of(violation.layer)}
+        return list(dict.fromkeys(c.name for c in self.connections if c.trained and c.target in populations))
 
     def layers_of(self, title: str) -> list[Layer]:
         """Every layer that a user knows by this name."""

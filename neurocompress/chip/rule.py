@@ -80,13 +80,15 @@ Check = Callable[[Case], Iterator[Finding]]
 @dataclass(frozen=True)
 class Rule:
     """code, profile field, what can make it pass ("bits", "sparsity", "fan_in", "chips"), function and text. stops: a
-    network that breaks it has no form on the chip, so `deploy` has nothing to write."""
+    network that breaks it has no form on the chip, so `deploy` has nothing to write. sends: its limit is on what a
+    population sends, so that the weights behind it are to be changed, not those before it."""
 
     code: str
     field: str
     relief: tuple[str, ...]
     check: Check
     stops: bool = False
+    sends: bool = False
 
     @property
     def text(self) -> str:
@@ -96,11 +98,13 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(code: str, profile_field: str, *relief: str, stops: bool = False) -> Callable[[Check], Check]:
+def rule(
+    code: str, profile_field: str, *relief: str, stops: bool = False, sends: bool = False
+) -> Callable[[Check], Check]:
     """Register a rule under its code."""
 
     def register(check: Check) -> Check:
-        RULES[code] = Rule(code, profile_field, relief, check, stops)
+        RULES[code] = Rule(code, profile_field, relief, check, stops, sends)
         return check
 
     return register

@@ -40,10 +40,13 @@ def explain(code: str | None = None) -> list[dict[str, Any]]:
             for r in (RULES[c] for c in sorted(RULES)) if code is None or r.code == code.upper()]
 
 
-def findings(case: Case, *, stopping: bool = False, built: bool = False) -> list[Finding]:
+def findings(
+    case: Case, *, stopping: bool = False, built: bool = False, code: str | None = None
+) -> list[Finding]:
     """What every rule finds, in the order of their codes. stopping: only the rules without which a network has no form
-    on the chip; built: all but these, for a network that has one."""
-    asked = [r for code, r in sorted(RULES.items()) if (r.stops or not stopping) and not (r.stops and built)]
+    on the chip; built: all but these, for a network that has one; code: only this rule."""
+    asked = [r for c, r in sorted(RULES.items()) if (r.stops or not stopping) and not (r.stops and built)
+             and code in (None, c)]
     return [found for r in asked for found in r.check(case)]
 
 
@@ -203,7 +206,7 @@ def fan_in(case: Case) -> Iterator[Finding]:
             yield Violation("NC207", layer.title, "synapses into a neuron", layer.fan_in, limit, "synapses")
 
 
-@rule("NC208", "core.fan_out", "sparsity")
+@rule("NC208", "core.fan_out", "sparsity", sends=True)
 def fan_out(case: Case) -> Iterator[Finding]:
     """No neuron has more synapses leaving it than the chip can give to one neuron (inputs are no neurons)."""
     limit, unknown = limit_of("NC208", case.profile.core.fan_out, "synapses out of a neuron")
@@ -216,9 +219,7 @@ def fan_out(case: Case) -> Iterator[Finding]:
             leaving[i.connection.source] = leaving.get(i.connection.source, 0) + i.fan.fan_out()
     for name, counts in leaving.items():
         if counts.max(initial=0) > limit:
-            yield Violation("NC208", name, "synapses out of a neuron", int(counts.max()), limit, "synapses",
-                            f"Prune what it feeds to {limit} synapses from each neuron, a sparsity of at least "
-                            f"{1 - limit / counts.max():.1%}")
+            yield Violation("NC208", name, "synapses out of a neuron", int(counts.max()), limit, "synapses")
 
 
 def _spiking(network: Network) -> list[str]:

@@ -35,7 +35,7 @@ def axon_types(case: Case) -> Iterator[Finding]:
             yield Violation("NC209", layer.title, "axons of all types into a core", int(most), axons.value, "axons")
 
 
-@rule("NC210", "core.destinations", "bits")
+@rule("NC210", "core.destinations", "bits", sends=True)
 def destinations(case: Case) -> Iterator[Finding]:
     """A neuron sends to no more axons than the chip lets it: one for each core that listens and each type it needs."""
     limit, unknown = limit_of("NC210", case.profile.core.destinations, "axons that one neuron sends to")

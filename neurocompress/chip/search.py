@@ -252,9 +252,11 @@ class _Search:
         for v in found.walls:
             relief = RULES[v.code].relief
             if "sparsity" in relief and "chips" not in relief:
-                for i in (i for layer in found.plan.layers_of(v.layer) for i in layer.incoming):
-                    if i.connection.name in self.group_of and ("bits" in relief or i.connection.kernel is None):
-                        broken[self.group_of[i.connection.name]] = True
+                kernels = "bits" in relief or not found.plan.profile.memory.shared_kernels.value
+                names = found.plan.relieving(v)
+                for c in found.plan.connections:
+                    if c.name in names and c.name in self.group_of and (kernels or c.kernel is None):
+                        broken[self.group_of[c.name]] = True
         return broken
 
 
