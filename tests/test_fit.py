@@ -210,7 +210,7 @@ def test_features_that_the_chip_lacks_are_named_with_their_fix() -> None:
     no_subtract = profile_with("{zero: native, subtract: two compartments}", "{zero: native}")
     (violation,) = [v for v in check_fit(network, no_subtract).violations if v.code == "NC102"]
     assert "--reset zero" in violation.fix
-    only_if = profile_with("value: [I, IF, LI, LIF, CubaLI, CubaLIF]", "value: [LIF]")
+    only_if = profile_with("value: [I, IF, LI, LIF, CubaLI, CubaLIF, Threshold]", "value: [LIF]")
     (violation,) = [v for v in check_fit(network, only_if).violations if v.code == "NC101"]
     assert (violation.layer, violation.resource) == ("n0", "IF neurons")
 
