@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loihi_reference import simulate as reference
 
-from neurocompress import deploy, simulate
+from neurocompress import compare, deploy, simulate
 from neurocompress.data import SpikeData
 from neurocompress.errors import Refused
 from neurocompress.network.canonical import canonical
@@ -255,3 +255,26 @@ def test_a_stream_that_turns_real_after_spikes_calibrated_is_refused():
     batches = [ones[:128], ones[128:]] * 4 + [ones[:2] * 0.5]
     with pytest.raises(Refused, match="real values, and the samples that calibrate hold spikes"):
         deploy(network, "loihi2", data=batches, method="rtn")
+
+
+@pytest.mark.parametrize("target", ["loihi2", "loihi1", "spinnaker2"])
+@pytest.mark.parametrize("end", ["linear", "membrane"])
+def test_networks_that_end_in_no_spikes_are_direct_coded_as_well(end, target, tmp_path):
+    """Both ends of a network may be the host's; every way to run the bundle gives the report's accuracy."""
+    rng = np.random.default_rng(7)
+    nodes = {"input": Input((1, 6, 6)), "conv": Conv(rng.normal(size=(3, 1, 3, 3)), None, (1, 1), ((1, 1),) * 2,
+                                                          (1, 1)),
+             "lif1": lif(3, 6, 6), "flat": Flatten(), "fc": Linear(rng.normal(size=(12, 108)) * 0.6), "lif2": lif(12),
+             "last": Linear(rng.normal(size=(3, 12)))}
+    if end == "membrane":
+        nodes["li"] = Neuron((3,), r=np.ones(1), tau_mem=np.array([4.0]), v_leak=np.zeros(1))
+    names = [*nodes, "output"]
+    network = Network(nodes | {"output": Output()}, tuple(pairwise(names)), RULE)
+    data = pictures(7, (1, 6, 6), samples=24)
+    made = deploy(network, target, data=data, method="rtn", out=tmp_path / "b")
+    accuracy = made.report.accuracy
+    assert made.report.to_dict()["input"]["mode"] == ("graded" if target == "loihi2" else "host")
+    assert simulate(tmp_path / "b", data, engine="emulator").accuracy == accuracy["emulated"]
+    assert simulate(tmp_path / "b", data).accuracy == accuracy["compressed"]
+    assert compare(network, tmp_path / "b", data).accuracy == (accuracy["float"], accuracy["emulated"])
+    assert accuracy["float"] == simulate(network, data).accuracy
