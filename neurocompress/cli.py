@@ -170,13 +170,14 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 @option("--finetune", type=int, metavar="EPOCHS", help="Train after compression; zeros and grid are kept.")
 @STEPS
 @reads_model
+@READOUT
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
 @option("--memory", metavar="SIZE", help="For Hessians and, again, for the OBS ordering, e.g. 8GiB [default: 2GiB].")
 @option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.nir")
 @JSON
 def compress(model: Path, data: Path | None, recipe: Path | None, samples: int | None, finetune: int | None,
-             steps: int | None, reading: dict[str, Any], seed: int, memory: str | None, budget: str | None, out: Path,
-             as_json: bool, **flags: Any) -> int:
+             steps: int | None, reading: dict[str, Any], readout: Mode, seed: int, memory: str | None,
+             budget: str | None, out: Path, as_json: bool, **flags: Any) -> int:
     """Prune and quantize MODEL in one shot, for no chip in particular; a stopped run goes on where it was."""
     from .compressing import compress_file
     from .report.compressed import compressed_data, show
@@ -185,7 +186,8 @@ def compress(model: Path, data: Path | None, recipe: Path | None, samples: int |
     with progress(as_json) as told:
         result, measured = compress_file(
             model, data, out, recipe=recipe, samples=samples, finetune=finetune, steps=steps, seed=seed, progress=told,
-            memory=byte_count("--memory", memory), budget=byte_count("--budget", budget), **reading, **flags)
+            readout=readout, memory=byte_count("--memory", memory),
+            budget=byte_count("--budget", budget), **reading, **flags)
     warn(result.notes)
     if as_json:
         emit("compress", compressed_data(result, measured, out))

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from .chip.features import readout_on
 from .chip.profile import load_profile
 from .errors import refuse
 from .network.assumed import aloud
 from .network.conventions import Overrides
 from .network.graph import Network
+from .network.readout import Mode
+from .reading import as_kept
 from .verbs import Progress, load
 
 if TYPE_CHECKING:
@@ -33,8 +36,8 @@ def compress(
     model: Model, data: Data | None, *, target: None = None,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), samples: int | None = None, steps: int | None = None,
-    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
-    **flags: Any,
+    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, readout: Mode = "auto",
+    progress: Progress | None = None, **flags: Any,
 ) -> Result: ...
 
 
@@ -43,8 +46,8 @@ def compress(
     model: Model, data: Data | None, *, target: str | Path,
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), samples: int | None = None, steps: int | None = None,
-    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, progress: Progress | None = None,
-    **flags: Any,
+    seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, readout: Mode = "auto",
+    progress: Progress | None = None, **flags: Any,
 ) -> Compressed: ...
 
 
@@ -53,6 +56,7 @@ def compress(
     recipe: str | Path | Recipe | None = None, preset: str | None = None, dt: float | None = None,
     reset: str | None = None, convention: Overrides = (), samples: int | None = None, steps: int | None = None,
     seed: int = 0, memory: int | None = None, checkpoint: Path | None = None, keep_checkpoint: bool = False,
+    readout: Mode = "auto",
     progress: Progress | None = None, **flags: Any,
 ) -> Result | Compressed:
     """A network compressed in one shot; with `target` on that chip's grid.
@@ -62,7 +66,8 @@ def compress(
     STREAM_SAMPLES, and a note says so. recipe: or its keys as flags: method, bits, sparsity, allocation, fan_in,
     budget, grid... (see compression.recipe). preset, dt, reset, convention: as `load`. samples: calibrate on so many,
     drawn with `seed`; all without it. steps: to which data of one time step, static pictures, are repeated. memory:
-    bytes, see oneshot.compress_network, as checkpoint and keep_checkpoint. Raises `Refused`.
+    bytes, see oneshot.compress_network, as checkpoint and keep_checkpoint. readout: where the class is read (see
+    `network.ends.tail`); "membrane" takes the threshold from a last population that spikes. Raises `Refused`.
     """
     from .compression.recipe import Recipe, load_recipe, recipe_of
     from .compression.walk import MEMORY
@@ -72,15 +77,17 @@ def compress(
 
     base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
     chosen = recipe_of(base, **flags)
-    network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
+    network = as_kept(load(model, preset=preset, dt=dt, reset=reset, convention=convention), readout)
     spikes, said = _calibration(network, data, samples, steps, seed)
     network = with_other_readings(network, spikes)
     said = (*aloud(network.notes), *said)
     if target is not None:
         calibration = None if spikes is None else seen(spikes, chosen.distilled)
-        made = compress_for(network, load_profile(target), calibration, chosen, progress=progress)
+        profile = load_profile(target)
+        ends = readout_on(network, profile, readout)
+        made = replace(compress_for(ends.chip, profile, calibration, chosen, progress=progress), tail=ends)
         made = made if spikes is None else learned(made, spikes, progress)
-        return replace(made, notes=(*said, *made.notes))
+        return replace(made, notes=(*said, *ends.said, *made.notes))
     found = compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint,
                              keep_checkpoint=keep_checkpoint, progress=progress)
     return replace(found, notes=(*said, *found.notes))
@@ -109,7 +116,7 @@ def compress_file(
     model: str | Path, data: str | Path | None, out: str | Path, *, recipe: str | Path | None = None,
     samples: int | None = None, finetune: int | None = None, steps: int | None = None, preset: str | None = None,
     dt: float | None = None, reset: str | None = None, convention: Overrides = (), seed: int = 0,
-    memory: int | None = None, progress: Progress | None = None, **flags: Any,
+    memory: int | None = None, readout: Mode = "auto", progress: Progress | None = None, **flags: Any,
 ) -> tuple[Result, Measured | None]:
     """Compresses a NIR file into another one, `out`, and measures both on the calibration data (None without data).
 
@@ -130,7 +137,7 @@ def compress_file(
                      fix="Give a seed from 0, and at least one sample and one epoch")
     tell = progress or (lambda stage, done, total: None)
     tell("reading the model", 0, 0)
-    network = load(model, preset=preset, dt=dt, reset=reset, convention=convention)
+    network = as_kept(load(model, preset=preset, dt=dt, reset=reset, convention=convention), readout)
     tell("reading the data", 0, 0)
     given = None if data is None else load_spikes(data, network.shapes[network.input], analog=True, steps=steps)
     if given is not None:

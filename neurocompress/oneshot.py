@@ -21,8 +21,10 @@ from .compression.walk import MEMORY, Progress, Statistics, compress_layers, pla
 from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical
+from .network.ends import with_membrane
 from .network.graph import Network
-from .network.nodes import WEIGHTED, Array, Flatten
+from .network.nodes import WEIGHTED, Array, Conv, Flatten, Linear
+from .network.readout import between
 from .shown import listed
 
 if TYPE_CHECKING:
@@ -49,10 +51,16 @@ class Result:
         save(self, Path(path))
 
     @property
+    def kept(self) -> dict[str, Linear | Conv]:
+        """Layers of weights that were not to change."""
+        return {n: node for n, node in self.network.nodes.items()
+                if isinstance(node, WEIGHTED) and n not in self.layers}
+
+    @property
     def sparsity(self) -> float:
-        """Share of zeros over all compressed layers."""
-        sizes = sum(layer.weight.size for layer in self.layers.values())
-        return 1.0 - sum(int(np.count_nonzero(layer.weight)) for layer in self.layers.values()) / max(1, sizes)
+        """Share of zeros over all weights of the network."""
+        weights = [node.weight for node in self.network.nodes.values() if isinstance(node, WEIGHTED)]
+        return 1.0 - sum(int(np.count_nonzero(w)) for w in weights) / max(1, sum(w.size for w in weights))
 
 
 #: Fewest calibration samples from which a network learns its original's outputs: a tenth of them must judge.
@@ -112,7 +120,8 @@ def compress_network(
     """
     original, asked, given = compressible(network), recipe, spikes
     spikes = None if given is None else seen(given, recipe.distilled)
-    per_row = row_gains(original)
+    whole = with_last_layers(original)
+    per_row = row_gains(whole)
     if statistics is None and given is not None:
         statistics = statistics_of(original, given, recipe, device=device, memory=memory, progress=progress)
     kept = None
@@ -122,10 +131,11 @@ def compress_network(
         if recipe.budget is not None:
             if statistics is None:
                 raise refuse("a byte budget is shared out by loss, which needs calibration data", fix="Give --data")
-            recipe = planned(original, per_row, statistics, recipe, memory)
-        walked = compress_layers(original, per_row, spikes, recipe, RecipeGrids(recipe), statistics=statistics,
+            recipe = planned(whole, per_row, statistics, recipe, memory)
+        walked = compress_layers(whole, per_row, spikes, recipe, RecipeGrids(recipe), statistics=statistics,
                                  device=device, memory=memory, checkpoint=kept, progress=progress)
-        result = Result(original, walked.network, walked.layers, recipe, walked.notes)
+        made = original.with_nodes({name: walked.network.nodes[name] for name in walked.layers})
+        result = Result(original, made, walked.layers, recipe, walked.notes)
         if given is not None and spikes is not given:
             if said := nothing_to_learn(result.network, original, given, asked):
                 result = replace(result, notes=(*result.notes, *said))
@@ -161,13 +171,24 @@ def compressible(network: Network) -> Network:
     return network if is_direct(network) else canonical(network)
 
 
+def with_last_layers(network: Network) -> Network:
+    """The network with neurons behind its last layers of weights, so that these are compressed as all others: the
+    neurons add up what the layers put out, as the class is read of its sum over time, or keep nothing of it where the
+    last or largest output is read."""
+    if not any(isinstance(network.nodes[n], WEIGHTED) for n in between(network)):
+        return network
+    if network.conventions.input_decays:  # neurons that keep nothing would hear nothing
+        network = replace(network, conventions=replace(network.conventions, reading="mean"))
+    return with_membrane(network)
+
+
 def statistics_of(
     network: Network, spikes: np.ndarray, recipe: Recipe, *, device: str = "cpu", memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Statistics:
     """Statistics for several calls of `compress_network` with the same network and data, and recipes whose methods
     filter alike (`Method.membrane`) and are all followed by learning, or none."""
-    network, spikes = compressible(network), seen(spikes, recipe.distilled)
+    network, spikes = with_last_layers(compressible(network)), seen(spikes, recipe.distilled)
     return Statistics(network, spikes, compressed_groups(network), recipe.how.membrane, memory, device,
                       progress or (lambda stage, done, total: None))
 

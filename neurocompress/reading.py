@@ -12,7 +12,7 @@ import numpy as np
 from .network.ends import tail
 from .network.graph import Network
 from .network.nodes import Array
-from .network.readout import Mode, carries_spikes, last_population, read, read_by, sends_spikes
+from .network.readout import Mode, carries_spikes, ends_in_spikes, last_population, read, read_by, sends_spikes
 
 if TYPE_CHECKING:
     from .chip.real import OnChip
@@ -92,6 +92,14 @@ def as_read(network: Network, readout: Mode) -> Network:
     if readout in ("spikes", "membrane"):
         ends = tail(network, readout)
         return ends.chip if readout == "membrane" else network
+    return network
+
+
+def as_kept(network: Network, readout: Mode) -> Network:
+    """The network itself, or without the threshold of its last population where the membrane of that is to be read; no
+    population is added. Raises `Refused` for what it does not have."""
+    if readout == "spikes" or (readout == "membrane" and ends_in_spikes(network)):
+        return as_read(network, readout)
     return network
 
 

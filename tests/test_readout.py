@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cli_runner import runner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ import neurocompress as nc
 from neurocompress.chip.features import readout_on
 from neurocompress.chip.fit import check_fit
 from neurocompress.chip.profile import load_profile
-from neurocompress.compression.recipe import Recipe
+from neurocompress.compression.goal import read_over_time
+from neurocompress.compression.recipe import LayerRecipe, Recipe
 from neurocompress.data.spikes import SpikeData
 from neurocompress.errors import Refused
 from neurocompress.network.canonical import matrix_of
@@ -25,6 +27,7 @@ from neurocompress.network.ends import tail
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Output, Pool, Scale, Threshold
 from neurocompress.network.readout import read
+from neurocompress.oneshot import compress_network
 from neurocompress.pipeline import compress_for
 from neurocompress.report.verify import emulator_engine
 from neurocompress.simulation.emulator import emulate
@@ -285,3 +288,53 @@ def test_a_maximum_of_spikes_is_exact_on_the_chip(seed: int, chip: str) -> None:
     sent = emulate(integer, spikes, ["lif1", "max"]).spikes
     windows = sent["lif1"].reshape(4, 12, 3, 2, 2, 2, 2)
     assert np.array_equal(sent["max"], windows.max(axis=(4, 6)))
+
+
+@pytest.mark.parametrize("reading", ["mean", "last", "max"])
+def test_a_last_layer_is_compressed_by_the_error_of_what_is_read(reading: str) -> None:
+    """The loss that compression names is that of the running sum of the outputs (of the outputs themselves where their
+    last or largest is read), as a share of its square, in float64."""
+    rng = np.random.default_rng(3)
+    made, spikes = network("linear", rng, bias=False, reading=reading), data(rng, 12, 20)
+    recipe = Recipe(method="sbc", bits=4, sparsity=0.5, layers=(LayerRecipe(match="conv1", keep=True),))
+    found = compress_network(made, spikes, recipe)
+    assert set(found.layers) == {"fc"}
+    x = simulate(made, spikes, ["lif1"])["lif1"].reshape(12, 20, -1).astype(np.float64)
+    x = x.cumsum(axis=1) if reading == "mean" else x
+    before, after = (n.nodes["fc"].weight.astype(np.float64) for n in (made, found.network))
+    lost, whole = (np.square(x @ w.T).sum() for w in (before - after, before))
+    # H is damped by 1 % of the mean of its diagonal, in the loss and in the whole
+    ridge = 0.01 * np.square(x).sum(axis=(0, 1)).mean()
+    lost, whole = lost + ridge * np.square(before - after).sum(), whole + ridge * np.square(before).sum()
+    assert np.isclose(found.layers["fc"].share_lost, lost / whole, rtol=1e-3)
+    assert found.sparsity == pytest.approx(
+        1 - sum(np.count_nonzero(found.network.nodes[n].weight) for n in ("conv1", "fc")) / (54 + 240))
+
+
+def test_zeros_are_counted_over_all_weights(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, faults = runner(capsys), shared / "faults" / "networks"
+    for name, weights in (("o_lastlin", 45), ("q_onlylin", 18), ("o_li", 45), ("q_out_two", 27)):
+        seen = run("compress", faults / f"{name}.nir", "--data", faults / f"{name}.npz", "--sparsity", 0.5, "--bits", 4,
+                   "--out", tmp_path / "c.nir", "--json")
+        assert seen.status == 0, seen.err
+        after = nc.load(tmp_path / "c.nir")
+        stored = [node.weight for node in after.nodes.values() if isinstance(node, (Linear, Conv))]
+        assert sum(w.size for w in stored) == sum(layer["weights"] for layer in seen.json["layers"]) == weights
+        zeros = sum(int((w == 0).sum()) for w in stored) / weights
+        assert seen.json["sparsity"] == pytest.approx(zeros)
+        assert zeros >= 0.4
+
+
+def test_what_learns_is_read_as_the_class_is() -> None:
+    rng = np.random.default_rng(5)
+    made = tail(network("linear", rng), "membrane").chip
+    out = rng.normal(size=(7, 3, 5))
+    for reading, want in (("mean", out.sum(0)), ("last", out[-1]), ("max", out.max(0))):
+        there = replace(made, conventions=replace(made.conventions, reading=reading))
+        assert np.allclose(read_over_time(there, torch.from_numpy(out)), want)
+    assert np.allclose(read_over_time(network("spikes", rng), torch.from_numpy(out)), out.sum(0))
+
+
+def test_a_flatten_that_counts_the_batch_is_named(shared: Path) -> None:
+    with pytest.raises(Refused, match=r"'fl' flattens \(2, 4, 4\) from axis 1 on.*start_dim=0"):
+        nc.load(shared / "faults" / "networks" / "p_flat1.nir")

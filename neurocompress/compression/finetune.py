@@ -21,7 +21,7 @@ from ..network.nodes import WEIGHTED, Array, Conv, Linear, Node
 from ..simulation.float import BLOCK_BYTES, Runner, Signals
 from ..simulation.learning import Learning
 from ..simulation.stored import as_stored
-from .goal import Goal
+from .goal import Goal, read_over_time
 from .hidden import Hidden
 from .judge import Judge, held_out
 
@@ -113,7 +113,7 @@ def finetune(
         return runner.run(x), x
 
     def of_outputs(signals: Signals, members: np.ndarray) -> Tensor:
-        return goal.loss(signals[network.output].sum(0), members)
+        return goal.loss(read_over_time(network, signals[network.output]), members)
 
     def held_losses(candidate: Network) -> Array:
         stored, parts = as_stored(candidate), [held[k : k + part] for k in range(0, len(held), part)]

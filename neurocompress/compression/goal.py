@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..network.graph import Network
-from ..network.nodes import Neuron, Threshold
+from ..network.readout import ends_in_spikes
 from ..simulation.float import simulate
 
 #: Spikes per logit against labels; at 1, a few hundred samples are learned by heart.
@@ -47,7 +47,7 @@ class Goal:
         spread = float((summed(network, spikes, device) if reference is None else reference).std())
         softness = 1 / max(TEMPERATURE, spread / COUNT_GAIN)
         gain = softness * TEMPERATURE / LABEL_SPIKES
-        if not spiking(network):
+        if not ends_in_spikes(network):
             gain = POTENTIAL_GAIN / spread if spread > 0 else 1.0
         return cls(
             None if labels is None else torch.from_numpy(labels.astype(np.int64)).to(device),
@@ -55,7 +55,7 @@ class Goal:
             tells_classes(network))
 
     def loss(self, out: Tensor, members: np.ndarray) -> Tensor:
-        """(samples,). out: outputs of the members summed over time, (samples, *output shape).
+        """(samples,). out: what is read of the outputs of the members, (samples, *output shape).
 
         Cross-entropy against labels; against a teacher Kullback-Leibler divergence of softened counts, or mean
         squared error where outputs are no classes.
@@ -78,7 +78,7 @@ class Goal:
 def tells_classes(network: Network) -> bool:
     """Whether the outputs are spike counts of classes."""
     shape = network.shapes[network.output]
-    return spiking(network) and len(shape) == 1 and shape[0] > 1
+    return ends_in_spikes(network) and len(shape) == 1 and shape[0] > 1
 
 
 def changed(network: Network, teacher: Network, spikes: np.ndarray, device: str = "cpu") -> int | None:
@@ -90,13 +90,16 @@ def changed(network: Network, teacher: Network, spikes: np.ndarray, device: str 
     return int(np.count_nonzero(now != before))
 
 
-def spiking(network: Network) -> bool:
-    """Whether the outputs are spikes rather than potentials."""
-    sources = [network.nodes[name] for name in network.inputs_of(network.output)]
-    return all(isinstance(n, Threshold) or (isinstance(n, Neuron) and n.spiking) for n in sources)
+def read_over_time(network: Network, out: Tensor) -> Tensor:
+    """What the class is the largest of: outputs (timesteps, samples, *shape) summed over time, or their last or largest
+    values, where these are read of a network that does not end in spikes."""
+    reading = "mean" if ends_in_spikes(network) else network.conventions.reading
+    if reading == "mean":
+        return out.sum(0)
+    return out[-1] if reading == "last" else out.amax(0)
 
 
 def summed(network: Network, spikes: np.ndarray, device: str) -> np.ndarray:
-    """Outputs of plain simulation summed over time, float32 (samples, outputs)."""
-    out = simulate(network, spikes, device=device)["output"]
-    return np.asarray(out.sum(axis=1).reshape(len(out), -1))
+    """What is read of the outputs of plain simulation, float32 (samples, outputs)."""
+    out = torch.from_numpy(simulate(network, spikes, device=device)["output"])
+    return read_over_time(network, out.transpose(0, 1)).reshape(len(out), -1).numpy()

@@ -21,8 +21,8 @@ import numpy as np
 from ..errors import Problem, Refused
 from ..network.conventions import Overrides, overrides
 from ..network.graph import Network, natural
-from ..network.nodes import Conv, Node, Pool, Shape
-from ..network.shapes import output_shape
+from ..network.nodes import Conv, Flatten, Node, Pool, Shape
+from ..network.shapes import BATCH_FIX, counts_the_batch, output_shape
 from .nir_conventions import KEY, settle
 from .nir_file import MAX_BYTES, load, memory_limit
 from .nir_graph import tree_of
@@ -162,6 +162,16 @@ def _fit(flat: Flat, clip_tau: bool, memory: int) -> _Draft:
     raise Refused(first.problems)
 
 
+def _counts_the_batch(
+    node: Node | None, source: str, draft: _Draft, flat: Flat, shapes: dict[str, Shape]
+) -> str:
+    before = draft.nodes.get(source)
+    into = next((shapes[a] for a, b in flat.edges if b == source and a in shapes), None)
+    if node is None or into is None or not isinstance(before, Flatten):
+        return ""
+    return counts_the_batch(node, source, before, into)
+
+
 def _draft(flat: Flat, reading: Reading) -> _Draft:
     """Every node made for the signal that reaches it, from the input on; feedback closes later."""
     draft = _Draft({}, reading.notes, [])
@@ -182,6 +192,7 @@ def _draft(flat: Flat, reading: Reading) -> _Draft:
             if name in draft.nodes or name not in flat.nodes:
                 continue
             where = f"node '{name}' ({flat.nodes[name].type})"
+            node: Node | None = None
             try:
                 node = make(name, flat.nodes[name], shapes[source], reading)
                 shape = output_shape(node, shapes[source])
@@ -190,7 +201,9 @@ def _draft(flat: Flat, reading: Reading) -> _Draft:
                     raise ValueError(f"its output has shape {shape}; with the signals before it these are {carried} "
                                      f"values, at most {MAX_SIGNAL} are read")
             except ValueError as error:
-                draft.problems.append(Problem(str(error), where, f"Check it and what feeds it: {source}"))
+                why = _counts_the_batch(node, source, draft, flat, shapes)
+                draft.problems.append(Problem(
+                    str(error) + why, where, BATCH_FIX if why else f"Check it and what feeds it: {source}"))
                 return draft  # what follows would only repeat the mismatch
             draft.nodes[name], shapes[name] = node, shape
             waiting.append(name)

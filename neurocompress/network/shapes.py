@@ -69,6 +69,22 @@ def output_shape(node: Node, shape: Shape) -> Shape:
     return shape
 
 
+#: What to do about a Flatten that counts the batch.
+BATCH_FIX = "Export the Flatten with start_dim=0 (in general, with 1 less than now)"
+
+
+def counts_the_batch(node: Node, name: str, before: Flatten, into: Shape) -> str:
+    """The end of a sentence where a Linear layer would fit if the Flatten before it, `name`, of inputs of shape `into`,
+    had not counted its axes with the batch."""
+    start = before.start_dim
+    if not isinstance(node, Linear) or start < 1 or start >= len(into):
+        return ""
+    if flattened(into, start - 1, before.end_dim) != (node.weight.shape[1],):
+        return ""
+    return (f"; '{name}' flattens {into} from axis {start} on and leaves what is before: shapes here have no batch, "
+            f"and the axis that is {start} with one is {start - 1}")
+
+
 def infer_shapes(
     nodes: dict[str, Node], order: Iterable[str], inputs_of: Callable[[str], tuple[str, ...]]
 ) -> dict[str, Shape]:
@@ -91,9 +107,11 @@ def infer_shapes(
                     f"{a} {shape}" for a, shape in known.items()))
             shapes[name] = output_shape(node, next(iter(known.values())))
         except ValueError as error:
+            why = next((said for a in known if isinstance(before := nodes[a], Flatten) and (
+                said := counts_the_batch(node, a, before, shapes[inputs_of(a)[0]]))), "")
             problems.append(Problem(
-                str(error), f"node '{name}' ({type(node).__name__})",
-                f"Check the layers before it: {', '.join(known)}"))
+                str(error) + why, f"node '{name}' ({type(node).__name__})",
+                BATCH_FIX if why else f"Check the layers before it: {', '.join(known)}"))
             if isinstance(node, Neuron):  # go on from what the node itself says
                 shapes[name] = node.shape
     if problems:

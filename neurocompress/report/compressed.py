@@ -11,8 +11,10 @@ import numpy as np
 
 from ..network.canonical import canonical
 from ..network.connections import connections
+from ..network.readout import read_by
 from .figures import change, count, percent, rate, share, size
 from .operations import operations, total
+from .readout import readout_operations
 from .tables import console, membranes, notes, table
 from .titles import titles_of
 from .verify import Change, Run, float_engine, verify
@@ -49,8 +51,9 @@ def measure(result: Result, data: SpikeData, progress: Callable[[int], None] | N
 
 
 def _operations(network: Network, run: Run) -> float:
-    found = total(operations(c, run.activities[c.source]) for c in connections(canonical(network)))
-    return found.ac + found.mac
+    folded = canonical(network)
+    found = total(operations(c, run.activities[c.source]) for c in connections(folded))
+    return found.sops_effective + readout_operations(folded, run).sops_effective
 
 
 def stored_bytes(result: Result) -> tuple[int, int]:
@@ -62,7 +65,8 @@ def stored_bytes(result: Result) -> tuple[int, int]:
         stay = int(np.count_nonzero(layer.mask))
         before += 4 * weights
         after += -(-min(weights * bits, stay * bits + weights) // 8)
-    return before, after
+    others = sum(4 * node.weight.size for node in result.kept.values())
+    return before + others, after + others
 
 
 def compressed_data(result: Result, measured: Measured | None, out: Path) -> dict[str, Any]:
@@ -70,7 +74,7 @@ def compressed_data(result: Result, measured: Measured | None, out: Path) -> dic
     before, after = stored_bytes(result)
     found: dict[str, Any] = {
         "out": out, "recipe": result.recipe.model_dump(mode="json"), "sparsity": result.sparsity,
-        "bytes_float32": before, "bytes_estimate": after, "notes": result.notes,
+        "bytes_float32": before, "bytes_estimate": after, "notes": result.notes, "read_by": read_by(result.network),
         "layers": [{
             "name": name, "weights": layer.weight.size, "sparsity": float(np.mean(layer.weight == 0)),
             "bits": layer.bits, "range": layer.grid_range, "error": layer.error, "share_lost": layer.share_lost,
@@ -98,7 +102,9 @@ def show(result: Result, measured: Measured | None, out: Path) -> None:
     table(to, "Layers", ("layer", "weights", "zeros", "bits", "potential lost", "inputs without a spike"),
           [(of(name), count(layer.weight.size), share(float(np.mean(layer.weight == 0))),
             "float" if layer.bits is None else str(layer.bits), share(layer.share_lost), count(layer.dead_inputs))
-           for name, layer in result.layers.items()])
+           for name, layer in result.layers.items()]
+          + [(of(name), count(node.weight.size), share(float(np.mean(node.weight == 0))), "as it was", "", "")
+             for name, node in result.kept.items()])
     if measured is not None:
         rows = [(of(c.population), change(rate(c.rate_before), rate(c.rate_after)),
                  change(count(c.dead_before), count(c.dead_after)), f"{c.van_rossum:.3g}")
@@ -109,7 +115,7 @@ def show(result: Result, measured: Measured | None, out: Path) -> None:
                   {c.population: c.membrane for c in measured.populations if c.membrane is not None})
         to.print(f"synaptic operations a sample: {change(*map(count, measured.operations))}")
         if measured.accuracy is not None:
-            to.print(f"accuracy on the calibration data: {change(*map(percent, measured.accuracy))}; "
-                     "`neurocompress compare` measures it on other data")
+            to.print(f"accuracy on the calibration data, by the {read_by(result.network)}: "
+                     f"{change(*map(percent, measured.accuracy))}; `neurocompress compare` measures it on other data")
         to.print()
     notes(to, "Notes", map(of, result.notes))

@@ -9,6 +9,7 @@ import numpy as np
 from ..network.assumed import other_reading, sentence
 from ..network.graph import Network
 from ..network.nodes import Neuron
+from ..network.readout import read
 from .float import simulate
 
 #: Samples and time steps at most that are run for it: it is a warning, and costs a moment.
@@ -42,7 +43,7 @@ def difference(network: Network, other: Network, spikes: np.ndarray) -> Differen
     watched = spiking[-1:] if spiking else []
     a, b = (simulate(side, few, watched) for side in (network, other))
     name = watched[0] if watched else "output"
-    classes = [found["output"].reshape(*found["output"].shape[:2], -1).sum(axis=1).argmax(axis=1) for found in (a, b)]
+    classes = [read(side, found["output"]).argmax(axis=1) for side, found in ((network, a), (other, b))]
     return Difference(len(few), few.shape[1], name, int(np.abs(a[name] - b[name]).sum()), int(a[name].sum()),
                       int(np.count_nonzero(classes[0] != classes[1])))
 
