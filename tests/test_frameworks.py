@@ -125,3 +125,12 @@ def test_norse_cells_are_told_by_their_constants_and_other_synapses_stay(tmp_pat
     assert other.conventions.gain == preset("norse").gain == "nir"
     given = read(tmp_path / "a.nir", preset="norse", dt=1e-6, convention={"gain": "nir"})
     assert given.conventions.gain == "nir"
+
+
+def test_sinabs_counts_its_time_constants_in_steps(tmp_path: Path) -> None:
+    ones = np.ones(2)
+    steps = one(tmp_path / "steps.nir", nir.LIF(tau=np.array([8.0, 20]), r=ones, v_leak=0 * ones, v_threshold=ones), 2)
+    seconds = one(tmp_path / "s.nir", nir.LIF(tau=8e-3 * ones, r=ones, v_leak=0 * ones, v_threshold=ones), 2)
+    assert read(steps, preset="sinabs").conventions.dt == 1.0
+    assert read(steps, preset="sinabs", dt=2.0).conventions.dt == 2.0
+    assert read(seconds, preset="sinabs").conventions.dt == 1e-3

@@ -17,6 +17,7 @@ from ..network.nodes import Neuron, Node
 from .nir_time import (
     LEAST_RATE,
     Origin,
+    counts_steps,
     dt_in_file,
     integrators,
     needs_dt,
@@ -78,6 +79,8 @@ def settle(
         step = (stored.dt, STORED)
     else:
         step = dt_in_file(nodes, metadata, preset_name, conventions, notes)
+        if step is None and preset_name == "sinabs" and counts_steps(nodes):
+            step = (1.0, "because sinabs counts time constants in steps, and they are 1 or more")
         if step is None and base.dt is not None:
             step = (base.dt, f"default of {origin}")
         if step is None and any(needs_dt(node) for node in nodes.values()):

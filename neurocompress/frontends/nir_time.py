@@ -137,6 +137,12 @@ def _written_by_norse(nodes: dict[str, Node]) -> bool:
         float(tau.min()) >= NORSE_DT and float(tau.max()) < 1e-3 for tau in taus)
 
 
+def counts_steps(nodes: dict[str, Node]) -> bool:
+    """Whether time constants can only be numbers of steps: each is 1 or more."""
+    taus = [float(tau.min()) for node in nodes.values() for tau in taus_of(node)]
+    return bool(taus) and min(taus) >= 1
+
+
 def slow(nodes: dict[str, Node], dt: float, origin: str) -> list[str]:
     """Time constants of thousands of steps under an assumed dt: they were probably counted in steps."""
     taus = [float(tau.min()) for node in nodes.values() for tau in taus_of(node)]
