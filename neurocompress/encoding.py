@@ -109,7 +109,7 @@ def _chosen(
         return Encoding("spikes", network, "" if asked == "auto" else "values are sent as they are (--input spikes)")
     if asked == "graded" and values is None:
         raise refuse("the step of graded spikes is chosen on data, and there are none", fix="Give --data")
-    if asked == "graded" or (asked == "auto" and width):
+    if asked == "graded" or (asked == "auto" and width > 1):
         step = _granted(network, profile, calibration, graded_width(profile))
         if step is not None:
             return Encoding("graded", scaled(as_stored(network), step.scale),
@@ -120,6 +120,8 @@ def _chosen(
                          fix="Use --input host, or rescale the first layer's weights together with its thresholds")
         what += f", and not even {FEWEST_BITS} bits of graded spikes let the first layer's thresholds lie in range"
     elif asked == "auto":
+        if not unwhole and not negative:
+            what += " (`neurocompress events --binary` keeps one, which needs no host)"
         what += f", and {profile.title} has no graded spikes" + ("" if profile.neurons.graded_spikes.value == 0 else
                                                                   " that are public")
     return _by_host(network, profile, "" if asked == "host" else what)

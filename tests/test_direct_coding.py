@@ -321,6 +321,24 @@ def test_the_command_line_takes_static_pictures_and_says_how_they_are_sent(mlp, 
     assert "--steps T repeats static pictures" in one["input"]["why"]
 
 
+def test_counts_on_a_chip_of_single_spikes_name_the_way_without_a_host(mlp):
+    counts = SpikeData((mlp[1].spikes[:8] * 3).round(), None, "counts")
+    found = deploy(mlp[0], "loihi1", data=counts, steps=STEPS, method="rtn").report.to_dict()
+    assert found["input"]["mode"] == "host"
+    assert "up to 3 spikes come per input and step (`neurocompress events --binary`" in found["input"]["why"]
+
+
+def test_graded_spikes_of_one_bit_hold_no_values(mlp, tmp_path):
+    (tmp_path / "bit.yaml").write_text(
+        "extends: loihi2\nname: bit\ntitle: One bit\nneurons:\n"
+        '  graded_spikes: {value: 1, unit: bits, source: "x", confidence: derived, kind: wall}\n')
+    profile = tmp_path / "bit.yaml"
+    with pytest.raises(Refused, match=r"have 1 bit, which holds no values.*--input host"):
+        deploy(mlp[0], profile, data=mlp[1].first(8), steps=STEPS, input="graded")
+    found = deploy(mlp[0], profile, data=mlp[1].first(8), steps=STEPS, method="rtn").report.to_dict()
+    assert found["input"]["mode"] == "host"
+
+
 # static pictures
 
 

@@ -15,6 +15,9 @@ GRADED_BITS = 8
 def graded_width(profile: Profile) -> int:
     """Bits of the messages in which real values are sent. Raises `Refused` where the chip has no graded spikes."""
     width = features(profile).graded_bits
+    if width == 1:
+        raise refuse(f"the graded spikes of {profile.title} have 1 bit, which holds no values",
+                     fix="Use --input host: the host computes the first layer")
     if not width:
         known = profile.neurons.graded_spikes
         raise refuse(

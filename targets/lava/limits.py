@@ -187,7 +187,8 @@ def _growth(network: IntegerNetwork) -> Iterator[Problem]:
     for s in network.synapses:
         if largest_sum(network, s, shifted=False) >= INT32:
             yield Problem(f"its sum can reach {largest_sum(network, s, shifted=False):,}, Lava sums in 32 bits",
-                          f"connection '{s.name}'", "Send fewer message bits, or raise the source's threshold")
+                          f"connection '{s.name}'", "Let the host compute the first layer (--input host)"
+                          if s.source == network.input else "Send fewer message bits, or raise the source's threshold")
     for p in network.populations:
         if largest_input(network, p.name) >= INT32:
             yield Problem(f"its input can reach {largest_input(network, p.name):,}, Lava sums in 32 bits",
