@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from neurocompress.chip.profile import load_profile
+from neurocompress.compression import refine as refinement
 from neurocompress.compression.recipe import recipe_of
-from neurocompress.compression.refine import MARGIN, Decay, Target, constraints, refine
+from neurocompress.compression.refine import EFFORT_EACH, EFFORT_NEURON, MARGIN, Decay, Target, constraints, refine
 from neurocompress.compression.walk import compress_layers
 from neurocompress.grid import Grid
 from neurocompress.network.conventions import Conventions
@@ -17,6 +19,7 @@ from neurocompress.network.discrete import discretize
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
 from neurocompress.oneshot import RecipeGrids, row_gains
+from neurocompress.pipeline import compress_for
 from neurocompress.simulation.float import simulate
 
 
@@ -74,3 +77,29 @@ def test_refined_integers_and_biases_belong_together():
         missed += np.maximum(MARGIN - (v - 1) * np.where(before[:, t] > 0, 1, -1), 0).sum()
         v[before[:, t] > 0] = 0.0
     assert layer.missed_by == pytest.approx(missed, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 4])
+def test_all_that_refinement_looks_at_is_bounded(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small populations whose spikes no grid keeps: 45 scales and starts were searched for each, minutes of them."""
+    rng, sizes = np.random.default_rng(seed), (4, 6, 4, 3)
+    nodes = {"input": Input((4,))}
+    for k, (a, b) in enumerate(pairwise(sizes)):
+        one = np.ones(b)
+        nodes |= {f"fc{k}": Linear(rng.normal(0.1, 0.6, (b, a))),
+                  f"n{k}": Neuron((b,), 10 * one, one, 0 * one, 10 * one, 0 * one)}
+    nodes["output"] = Output((3,))
+    network = Network(nodes, tuple(pairwise(nodes)), Conventions(dt=1.0, reset="subtract" if seed % 3 else "zero"))
+    spikes = (rng.random((40, 100, 4)) < 0.3).astype(np.uint8)
+    looked, after = [0], refinement._Search._after
+
+    def counted(self, value):
+        looked[0] += self.columns.size
+        return after(self, value)
+
+    monkeypatch.setattr(refinement._Search, "_after", counted)
+    made = compress_for(network, load_profile("loihi2"), spikes, recipe_of(method="sbc"), bits=8)
+    left = [layer.missed_by for layer in made.layers.values()]
+    assert any(left)  # the searches did go on to their ends
+    assert 0 < looked[0] <= sum(sizes[1:]) * EFFORT_EACH + 3 * EFFORT_NEURON
+    assert all(missed is not None and missed < 5 for missed in left)

@@ -22,7 +22,7 @@ from .calibrate import Behaviour
 from .hessian import Bias
 from .module import Module
 from .quantize import best_scale, better_rows, descend, gptq, layer_error, rtn
-from .refine import Decay, Target, refine
+from .refine import Decay, Effort, Target, refine
 
 #: Shares of the largest weight that the scale search tries as the end of the grid; the others end at 1.
 SEARCH = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.42, 0.35)
@@ -208,13 +208,14 @@ def _refined(
     goal = Target(behaviour.x, behaviour.spikes, constant, leak, decay, rule.reset,
                   rule.two_phase, resets_late(network, module.population))
     found: tuple[Trial, Array, float] | None = None
+    effort = Effort.of(len(module.weight))
     for trial in tried:
         grid = joined(module, trial.granted)
         m, shift, left = refine(goal, module.weight.numpy(), trial.integers[0], grid.step, int(np.max(grid.m_max)),
-                                task.stays, module.bias is not None, np.inf if found is None else found[2])
+                                task.stays, module.bias is not None, np.inf if found is None else found[2], effort)
         if found is None or left < found[2]:
             found = replace(trial, integers=[m]), shift, left
-        if found[2] == 0.0 or found[2] > HOPELESS:
+        if found[2] == 0.0 or found[2] > HOPELESS or effort.left <= 0:
             break
     assert found is not None
     return found

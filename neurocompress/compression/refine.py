@@ -18,8 +18,22 @@ from ..network.nodes import Array
 MARGIN = 0.002
 #: Features of one neuron over all time steps, in numbers; larger layers are left as they are.
 FEATURES_MAX = 2**17
-#: Numbers looked at in the search for one population and one scale, shared out among its neurons, and for one neuron.
-EFFORT, EFFORT_NEURON = 2**30, 2**24
+#: Numbers looked at in the search for one population, all scales and starts together: so many for each of its neurons,
+#: and no more in all. A processor looks at 100 to 700 million in a second.
+EFFORT_EACH, EFFORT = 2**23, 2**30
+#: Numbers looked at in one search for one neuron.
+EFFORT_NEURON = 2**22
+
+
+@dataclass
+class Effort:
+    """Numbers that may still be looked at; searches take from it what they use."""
+
+    left: int
+
+    @staticmethod
+    def of(neurons: int) -> Effort:
+        return Effort(min(EFFORT, neurons * EFFORT_EACH))
 
 
 @dataclass(frozen=True)
@@ -100,14 +114,14 @@ def constraints(target: Target, neuron: int, weight: np.ndarray) -> tuple[np.nda
 
 
 def refine_row(
-    m: np.ndarray, step: np.ndarray, m_max: np.ndarray, a: np.ndarray, b: np.ndarray, effort: int,
+    m: np.ndarray, step: np.ndarray, m_max: np.ndarray, a: np.ndarray, b: np.ndarray, effort: Effort,
     mask: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Integers near m (d,) with |m| <= m_max (d,) and fewer violations of A (m step) + b > 0; what is left.
 
     Each round takes the single step of +-1 that lowers the summed violation most; where none does, the best pair
     of steps; where none does, a few random steps and down again (iterated local search), until nothing is
-    violated or `effort` numbers have been looked at. The same input gives the same result.
+    violated or EFFORT_NEURON numbers, or all of `effort`, have been looked at. The same input gives the same result.
     """
     free = np.ones(len(m), dtype=bool) if mask is None else mask
     used = np.flatnonzero(free & (np.abs(a).max(axis=0, initial=0.0) > 0))
@@ -117,7 +131,8 @@ def refine_row(
     if not len(used) or violated == 0.0:
         return m.copy(), violated
     fixed = np.setdiff1d(np.arange(len(m)), used)
-    search = _Search(np.ascontiguousarray(scaled[:, used]), b + scaled[:, fixed] @ m[fixed], m_max[used], effort)
+    given = min(EFFORT_NEURON, effort.left)
+    search = _Search(np.ascontiguousarray(scaled[:, used]), b + scaled[:, fixed] @ m[fixed], m_max[used], given)
     found, left = search.descend(m[used])
     rng = np.random.default_rng(0)
     while left > 0.0 and search.effort > 0:
@@ -127,6 +142,7 @@ def refine_row(
         other, other_left = search.descend(kicked)
         if other_left < left:
             found, left = other, other_left
+    effort.left -= given - search.effort
     result = m.copy()
     result[used] = found
     return result, left
@@ -178,17 +194,17 @@ class _Search:
 
 def refine(
     target: Target, weight: np.ndarray, m: np.ndarray, step: np.ndarray, m_max: int, mask: np.ndarray | None,
-    biased: bool, limit: float = np.inf,
+    biased: bool, limit: float = np.inf, effort: Effort | None = None,
 ) -> tuple[np.ndarray, Array, float]:
     """All neurons of a population: integers (n, d), change of each constant input (n,), violation left.
 
     weight, m, step, mask: (n, d), in threshold units; biased: the constant inputs may be corrected as well, in
     fractions of a step (a bias is stored finer than a weight). limit: a violation that is of no use; the search ends
-    when it is reached.
+    when it is reached. effort: shared with other searches for this population, one of its own without.
     """
     n, d = m.shape
     result, shift, left = m.copy(), np.zeros(n), 0.0
-    effort = min(EFFORT // n, EFFORT_NEURON)
+    effort = effort or Effort.of(n)
     for j in range(n):
         a, b = constraints(target, j, weight[j])
         row, steps, ends = m[j], step[j], np.full(d, m_max)
