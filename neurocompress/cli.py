@@ -117,7 +117,7 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 @for_chip
 @DATA
 @option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the bundle [default: MODEL-TARGET].")
-@option("--method", default=None, metavar="M", help="sbc, gptq or rtn [default: sbc].")
+@option("--method", default=None, metavar="M", help="sbc, sbc-paper, exact-obs, gptq, magnitude or rtn [default: sbc].")
 @BITS
 @SPARSITY
 @option("--fit", is_flag=True, help="Find the mildest compression that fits.")

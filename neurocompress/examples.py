@@ -23,6 +23,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
          "--out digits-spinnaker2"),
         ("A file from snnTorch; the mildest compression that fits one chip:",
          "deploy model.nir --target loihi1 --data spikes.npz --preset snntorch --fit"),
+        ("Pictures, stored once, shown for 16 steps:",
+         "deploy model.nir --target loihi2 --data pictures.npz --steps 16"),
         ("The smallest network that loses at most one point of accuracy:",
          "deploy model.nir --target tianjic --data spikes.npz --max-drop 1"),
     ),

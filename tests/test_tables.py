@@ -137,7 +137,7 @@ def test_every_verb_keeps_its_columns_and_numbers_in_a_narrow_terminal(
         ("check", numbered, "--target", "loihi1", "--fit"), ("inspect", numbered),
         ("simulate", tmp_path / "b", *data, "--record", "1"), ("compare", numbered, tmp_path / "b", *data),
         ("compress", numbered, *data, "--method", "rtn", "--bits", "4", "--out", tmp_path / "c.nir"),
-        ("targets",), ("targets", "spinnaker2"), ("rules",)]
+        ("targets",), ("targets", "spinnaker2"), ("rules",), ("presets",), ("presets", "snntorch")]
     for command in commands:
         monkeypatch.setenv("COLUMNS", "250")
         wide = run(*command)

@@ -82,7 +82,7 @@ def _short(shape: Shape, input_shape: Shape, labels: int | None) -> str:
     if shape[1:] != input_shape:
         return ""
     if labels == shape[0]:
-        return ("The time axis is missing: spikes[:, None] gives every sample one step; a picture that is shown in "
-                "every step is numpy.repeat(spikes[:, None], steps, axis=1)")
+        return ("The time axis is missing: spikes[:, None] gives every sample one step, and --steps T (steps=T in "
+                "Python) repeats a picture that is shown in every step")
     return (f"The time axis is missing, spikes[:, None], if these are {shape[0]} samples; the samples axis, "
             f"spikes[None], if they are {shape[0]} steps of one sample")
