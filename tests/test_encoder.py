@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loihi_reference import simulate as reference
 
-from neurocompress import compare, deploy, simulate
+from neurocompress import check, compare, deploy, simulate
 from neurocompress.data import SpikeData
 from neurocompress.errors import Refused
 from neurocompress.network.canonical import canonical
@@ -278,3 +278,34 @@ def test_networks_that_end_in_no_spikes_are_direct_coded_as_well(end, target, tm
     assert simulate(tmp_path / "b", data).accuracy == accuracy["compressed"]
     assert compare(network, tmp_path / "b", data).accuracy == (accuracy["float"], accuracy["emulated"])
     assert accuracy["float"] == simulate(network, data).accuracy
+
+
+@pytest.mark.parametrize(("size", "mode", "bits"), [
+    (1.0, "graded", (8,)), (2.0**-10, "graded", (4, 5, 6, 7)), (2.0**-16, "host", (None,))])
+def test_weights_small_beside_the_threshold_take_fewer_bits_of_the_input_and_then_the_host(size, mode, bits):
+    """A bias keeps the neurons firing; the input only modulates. What is sent is as wide as the chip's grid allows."""
+    rng = np.random.default_rng(0)
+    nodes = {"input": Input((30,)), "fc": Linear(rng.normal(size=(20, 30)) * size, rng.uniform(1.5, 3, 20)),
+             "lif1": lif(20), "fc2": Linear(rng.normal(size=(3, 20))), "lif2": lif(3), "output": Output((3,))}
+    network = Network(nodes, tuple(pairwise(nodes)), RULE)
+    data = pictures(1, (30,), samples=16)
+    found = deploy(network, "loihi2", data=data, method="rtn").report.to_dict()
+    assert found["input"]["mode"] == mode
+    assert found["input"]["bits"] in bits
+    if mode == "graded":
+        return
+    assert "not even 4 bits" in found["input"]["why"]
+    with pytest.raises(Refused, match=r"not even 4 bits.*--input host"):
+        deploy(network, "loihi2", data=data, method="rtn", input="graded")
+
+
+@pytest.mark.parametrize("target", ["loihi1", "loihi2", "spinnaker2", "tianjic", "brainscales2"])
+def test_check_and_deploy_say_the_same_where_the_host_computes_the_first_layer(target):
+    for seed in (0, 4, 9):
+        network = direct_coded(seed)
+        found = check(network, target, input="host")
+        made = deploy(network, target, data=pictures(seed, (2, 7, 6), samples=4), method="rtn", input="host")
+        assert found.fits
+        assert made.passed
+        assert [row.population for row in found.rows] == [row.population for row in made.fit.rows]
+        assert found.totals["neurons"] == made.fit.totals["neurons"]
