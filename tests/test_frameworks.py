@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from neurocompress.deployment import deploy
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
 from neurocompress.network.conventions import preset
@@ -134,3 +135,38 @@ def test_sinabs_counts_its_time_constants_in_steps(tmp_path: Path) -> None:
     assert read(steps, preset="sinabs").conventions.dt == 1.0
     assert read(steps, preset="sinabs", dt=2.0).conventions.dt == 2.0
     assert read(seconds, preset="sinabs").conventions.dt == 1e-3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("target", ["loihi1", "loihi2", "spinnaker2", "tianjic", "brainscales2"])
+def test_states_that_never_decay_are_numbers_on_every_chip(target: str, biased: bool) -> None:
+    """Membranes and synapses without end beside others, with biases behind them: no division by zero anywhere."""
+    rng, ones, endless = np.random.default_rng(3), np.ones(4), np.array([True, True, False, False])
+    tau, factor = np.where(endless, np.inf, 4e-4), np.where(endless, np.inf, 4.0)
+    neuron = nir.CubaLIF(tau_mem=tau, r=factor, tau_syn=tau[[0, 2, 1, 3]], w_in=factor[[0, 2, 1, 3]], v_leak=0 * ones,
+                         v_threshold=8 * ones)
+    weight = rng.normal(size=(4, 6))
+    line = nir.Affine(weight, rng.normal(size=4) / 5) if biased else nir.Linear(weight)
+    graph = nir.NIRGraph({"input": nir.Input(np.array([6])), "fc": line, "n": neuron,
+                          "output": nir.Output(np.array([4]))}, [("input", "fc"), ("fc", "n"), ("n", "output")])
+    spikes = (rng.random((4, 20, 6)) < 0.3).astype(np.uint8)
+    made = deploy(graph, target, data=spikes, preset="snntorch-nir", method="rtn")
+    for p in made.integer.populations:
+        values = [v for v in vars(p).values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+        assert all(np.all(np.isfinite(v)) for v in values)
+    assert 0 < made.report.layers[0].rate_before < 1
+
+
+@pytest.mark.parametrize(("delay", "dt", "said"), [
+    ([4e-4, 4e-4], 1e-3, "2 of 2 delays are no whole steps and are rounded: 0.0004 s is 0.4 steps of 0.001 s and "
+                         "becomes 0, 0 s"),
+    ([2e-3, 2.7e-3], 1e-3, "1 of 2 delays are no whole steps and are rounded: 0.0027 s is 2.7 steps of 0.001 s and "
+                           "becomes 3, 0.003 s"),
+    ([2e-3, 0.0], 1e-3, None), ([3e-4, 7e-4], 1e-4, None),
+])
+def test_delays_that_are_no_whole_steps_are_said_with_both_numbers(tmp_path, delay, dt, said) -> None:
+    delays = nir.Delay(np.array(delay, np.float32))
+    network = read(one(tmp_path / "d.nir", delays, 2), dt=dt)
+    notes = [note for note in network.notes if "whole steps" in note]
+    assert (said in notes[0] and "Give a --dt that divides them" in notes[0]) if said else not notes

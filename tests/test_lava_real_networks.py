@@ -45,7 +45,7 @@ def test_braille_networks_keep_class_and_spike_trace_at_8_bit(shared, lava, tmp_
     folder = shared / "models/nir_paper/braille"
     spikes = np.load(folder / "braille_ds_test_0.npy")[None]
     made = neurocompress.deploy(folder / f"{model}.nir", "loihi2", data=SpikeData(spikes, np.array([1]), "braille"),
-                                out=tmp_path / "b", preset="snntorch", reset=reset)
+                                out=tmp_path / "b", preset="snntorch-nir", reset=reset)
     assert made.passed
     assert assert_lava_equals_emulator(tmp_path / "b", spikes, lava) > 200
     found = run(tmp_path / "b/lava", spikes, ["lif1.lif"], python=lava)

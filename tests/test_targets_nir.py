@@ -116,7 +116,7 @@ def test_another_tool_runs_the_file_to_the_same_spikes(model, tmp_path, target):
     deploy(model, target, method="rtn", out=tmp_path / target)
     file = tmp_path / target / "model.nir"
     spikes = (np.random.default_rng(1).random((1, 60, 8)) < 0.3).astype(np.float32)
-    expected = simulate(read(file, preset="snntorch"), spikes)["output"][0]
+    expected = simulate(read(file, preset="snntorch-nir"), spikes)["output"][0]
     assert expected.sum() > 10
     np.testing.assert_array_equal(other_tool(nir.read(file))(spikes[0]), expected)
 

@@ -122,7 +122,8 @@ def on_circuits(network: Network, chip: Analog) -> tuple[Network, tuple[str, ...
             gain = step.gain
             if rule.input_decays:
                 gain = gain * (step.beta if step.alpha is None else step.alpha)
-            leak = np.zeros(()) if node.tau_mem is None else step.leak / (1 - step.beta)
+            decays: Array = np.where(step.beta < 1, 1 - step.beta, 1.0)  # what never leaks has no leak potential
+            leak = np.zeros(()) if node.tau_mem is None else step.leak / decays
             changed[name] = replace(
                 node, tau_mem=tau_mem, tau_syn=tau_syn, r=gain / (1 - beta), w_in=gain_syn / (1 - alpha), v_leak=leak)
     conventions = replace(rule, decay="exponential", gain="nir", input_decays=False, bias="membrane", ignore=(),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..network.connections import Connection
 from ..network.conventions import Conventions
-from ..network.discrete import Step, threshold_of
+from ..network.discrete import Step, lost, threshold_of
 from ..network.graph import Network
 from ..network.nodes import Array
 from ..network.resets import resets_late
@@ -37,7 +37,7 @@ def real_population(
         if conventions.bias == "current" and np.any(constant):
             notes.append(f"'{name}': its biases enter on the membrane at their full strength from the first step on, "
                          "where the model lets them pass the synapse")
-        bias = bias / (1 - step.alpha)
+        bias = bias / lost(step.alpha)
     elif np.any(late) and not conventions.recurrent_bias_at_start:
         v_init = -np.where(step.beta > 0, late * gain / np.where(step.beta > 0, step.beta, 1), 0) * scale
     in_units = scale / threshold_of(step)  # stored weights in one of the model's units of v

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..network.connections import Connection
 from ..network.conventions import Conventions
-from ..network.discrete import Step, discretize, threshold_of
+from ..network.discrete import Step, discretize, lost, threshold_of
 from ..network.nodes import Array, Neuron, Node, Threshold
 
 
@@ -94,11 +94,11 @@ def constants(node: Node, into: list[Connection], shape: tuple[int, ...], conven
     if conventions.recurrent_bias_at_start:
         late = np.zeros_like(late)
     u_init, v_init = zero, np.asarray(-v_reset / distance)
-    per_step = constant * gain / (1 - alpha)
+    per_step = constant * gain / lost(alpha)
     if step is not None and step.alpha is not None:
         if conventions.bias == "current":
             # a constant input through the synapse is its steady state less a decaying start
-            u_init = -(per_step + late * gain / (1 - alpha) * (1 / np.maximum(alpha, 1e-12) - 1))
+            u_init = -(per_step + late * gain / lost(alpha) * (1 / np.maximum(alpha, 1e-12) - 1))
     elif np.any(late):
         v_init = v_init - np.where(beta > 0, late * gain / np.where(beta > 0, beta, 1), 0)
     return Constants(per_step + (leak - (1 - beta) * v_reset) / distance, u_init, v_init)

@@ -23,6 +23,7 @@ from .nir_time import (
     needs_dt,
     norse_cells,
     one_rate,
+    rounded_delays,
     slow,
     span,
     unstable,
@@ -90,6 +91,7 @@ def settle(
         notes.append(f"dt = {step[0]:g} s, {step[1]}.")
         problems += unstable(nodes, conventions)
         notes += slow(nodes, *step)
+        notes += rounded_delays(nodes, step[0])
     else:
         notes.append("dt is open: no neuron leaks, so nothing depends on it.")
         for name, node in integrators(nodes) if conventions.gain != "unit" else ():

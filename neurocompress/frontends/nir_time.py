@@ -16,6 +16,8 @@ Origin = tuple[float, str]
 
 #: r of a neuron without a leak from which on it is 1/dt (SpikingJelly) and no gain, and up to which a dt makes sense.
 LEAST_RATE, MOST_RATE = 10.0, 1e7
+#: Steps by which a delay may differ from a whole number: files store float32.
+DELAY_ROUNDING = 1e-3
 #: Norse's exporter writes tau = dt / tau_inv, which is dt times its time constant: its steps are dt² long then.
 NORSE_DT = 1e-6
 
@@ -135,6 +137,25 @@ def _written_by_norse(nodes: dict[str, Node]) -> bool:
     taus = [tau for node in found for tau in taus_of(node)]
     return bool(found) and all(np.all(node.r == 1) for node in found) and all(
         float(tau.min()) >= NORSE_DT and float(tau.max()) < 1e-3 for tau in taus)
+
+
+def rounded_delays(nodes: dict[str, Node], dt: float) -> list[str]:
+    """A sentence for each Delay whose delays are no whole steps: what is asked for, and what it becomes."""
+    said = []
+    for name, node in nodes.items():
+        if not isinstance(node, Delay):
+            continue
+        asked = np.asarray(node.delay, dtype=np.float64).ravel()
+        steps = asked / dt
+        off = np.abs(steps - np.rint(steps)) > DELAY_ROUNDING
+        if np.any(off):
+            worst = int(np.argmax(np.abs(steps - np.rint(steps))))
+            given = float(np.rint(steps[worst]))
+            said.append(
+                f"{name}: {int(off.sum())} of {asked.size} delays are no whole steps and are rounded: {asked[worst]:g} "
+                f"s is {steps[worst]:.4g} steps of {dt:g} s and becomes {given:.0f}, {given * dt:g} s. Give a --dt "
+                "that divides them.")
+    return said
 
 
 def counts_steps(nodes: dict[str, Node]) -> bool:

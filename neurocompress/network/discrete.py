@@ -49,6 +49,16 @@ def _gain(factor: Array, keep: Array) -> Array:
         return np.where(np.isinf(factor) & (keep == 1.0), 1.0, factor * (1.0 - keep))
 
 
+#: 1 - alpha at least, where a bias counts by its steady state behind a synapse: one that never decays has none, and is
+#: taken as one that keeps 4095/4096 in each step, the most that integer chips keep.
+LEAST_LOSS = 2.0**-12
+
+
+def lost(alpha: Array) -> Array:
+    """1 - alpha of a synapse, for the steady state of a constant input."""
+    return np.asarray(np.maximum(1.0 - alpha, LEAST_LOSS))
+
+
 def discretize(neuron: Neuron, conventions: Conventions) -> Step:
     """The step coefficients of a neuron. `conventions.dt` must be set unless nothing depends on it."""
     dt = 1.0 if conventions.dt is None else conventions.dt

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..network.conventions import Conventions
-from ..network.discrete import Step
+from ..network.discrete import LEAST_LOSS, Step
 
 
 class Membrane:
@@ -57,7 +57,7 @@ class Membrane:
         # a bias that is learned matters even while it is zero
         if conventions.bias == "membrane" and self.alpha is not None and matters(constant):
             self.withheld = constant
-            leak = leak + self.gain * self.gain_syn * constant / (1 - self.alpha)
+            leak = leak + self.gain * self.gain_syn * constant / (1 - self.alpha).clamp(min=LEAST_LOSS)
         self.leak = leak if matters(leak) else None
 
     def step(self, x: Tensor, out: Tensor) -> None:
