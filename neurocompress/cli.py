@@ -135,12 +135,13 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None,
            sparsity: float | dict[str, float] | None, reading: dict[str, Any], as_json: bool, **more: Any) -> int:
     """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
-    from .deployment import deploy as run
-    from .report import tables
     from .report.progress import progress
 
     folder = out or Path(f"{model.stem}-{Path(target).stem}")
-    with progress(as_json) as told:
+    with progress(as_json, "starting") as told:
+        from .deployment import deploy as run  # torch comes with it, which takes seconds where it was not read lately
+        from .report import tables
+
         made = run(model, target, data=data, out=folder, method=method or "sbc", sparsity=sparsity or 0.0,
                    progress=told, **reading, **more)
     warn(made.report.assumptions)
@@ -179,11 +180,12 @@ def compress(model: Path, data: Path | None, recipe: Path | None, samples: int |
              steps: int | None, reading: dict[str, Any], readout: Mode, seed: int, memory: str | None,
              budget: str | None, out: Path, as_json: bool, **flags: Any) -> int:
     """Prune and quantize MODEL in one shot, for no chip in particular; a stopped run goes on where it was."""
-    from .compressing import compress_file
-    from .report.compressed import compressed_data, show
     from .report.progress import progress
 
-    with progress(as_json) as told:
+    with progress(as_json, "starting") as told:
+        from .compressing import compress_file
+        from .report.compressed import compressed_data, show
+
         result, measured = compress_file(
             model, data, out, recipe=recipe, samples=samples, finetune=finetune, steps=steps, seed=seed, progress=told,
             readout=readout, memory=byte_count("--memory", memory),
@@ -263,13 +265,14 @@ def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: d
     """Run a model, or a deployed bundle, over recorded spikes."""
     from .data.arrays import save_arrays
     from .places import arrays_with, free_file
-    from .report import runs
     from .report.progress import progress
-    from .verbs import simulate as run
 
     if out is not None:
         free_file(out, "simulate", arrays_with("output"), (model, data))
-    with progress(as_json) as told:
+    with progress(as_json, "starting") as told:
+        from .report import runs
+        from .verbs import simulate as run
+
         found = run(model, data, engine=engine, steps=steps, record=record, readout=readout, progress=told,
                     **reading)
         if out is not None:
@@ -316,11 +319,12 @@ def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
 def compare(a: Path, b: Path, data: Path, steps: int | None, reading: dict[str, Any], readout: Mode,
             as_json: bool) -> int:
     """Two models or bundles on the same data: accuracy, distances per layer, rates, dead neurons."""
-    from .report import runs
     from .report.progress import progress
-    from .verbs import compare as run
 
-    with progress(as_json) as told:
+    with progress(as_json, "starting") as told:
+        from .report import runs
+        from .verbs import compare as run
+
         found = run(a, b, data, steps=steps, readout=readout, progress=told, **reading)
     warn(found.notes)
     if as_json:

@@ -38,6 +38,7 @@ from .network.graph import Network
 from .network.readout import Tail
 from .oneshot import row_gains, seen
 from .pipeline import Compressed, compress_for, for_rules, statistics_for
+from .report.titles import titles_of
 
 #: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.
 ROUNDS = 12
@@ -252,7 +253,8 @@ def unfit(profile: Profile, found: Found) -> Unfit:
     ways = [f"{n} chip{'s' if n > 1 else ''} would do {how} (--chips {n})"
             for n, how in zip(found.chips, ("without compression", "with compression"), strict=True) if n]
     fix = "; ".join(ways) or "No number of chips would do: choose another target or a smaller network"
-    return Unfit(Problem(f"no compression makes it fit {profile.title}: {_needs(v)}", f"{v.code} {v.layer}", fix)
+    of = titles_of(found.plan.network)
+    return Unfit(Problem(f"no compression makes it fit {profile.title}: {_needs(v)}", f"{v.code} {of(v.layer)}", fix)
                  for v in found.walls)
 
 

@@ -103,6 +103,9 @@ def test_layers_whose_names_are_numbers_are_shown_by_what_they_are(
     assert [row["layer"] for row in run("check", numbered, "--target", "loihi1", "--json").json["layers"]] == ["0", "2"]
     too_large = run("check", numbered, "--target", "truenorth")
     assert "NC210 layer 1 (LIF 128): " in too_large.out
+    unfit = run("deploy", numbered, "--target", "xylo-a2", "--fit", "--data", few, "--out", tmp_path / "none")
+    assert unfit.status == 1
+    assert "NC308 layer 3 (LIF 10): " in unfit.err
     deployed = run("deploy", numbered, "--target", "loihi2", "--data", few, "--out", tmp_path / "b", "--method", "rtn")
     assert deployed.out.count(TITLES["1"]) >= 3
     assert TITLES["1"] in run("compare", numbered, numbered, "--data", few).out
