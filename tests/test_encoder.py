@@ -258,7 +258,7 @@ def test_a_stream_that_turns_real_after_spikes_calibrated_is_refused():
 
 
 @pytest.mark.parametrize("target", ["loihi2", "loihi1", "spinnaker2"])
-@pytest.mark.parametrize("end", ["linear", "membrane"])
+@pytest.mark.parametrize("end", ["linear", "membrane", "linear alone"])
 def test_networks_that_end_in_no_spikes_are_direct_coded_as_well(end, target, tmp_path):
     """Both ends of a network may be the host's; every way to run the bundle gives the report's accuracy."""
     rng = np.random.default_rng(7)
@@ -268,6 +268,9 @@ def test_networks_that_end_in_no_spikes_are_direct_coded_as_well(end, target, tm
              "last": Linear(rng.normal(size=(3, 12)))}
     if end == "membrane":
         nodes["li"] = Neuron((3,), r=np.ones(1), tau_mem=np.array([4.0]), v_leak=np.zeros(1))
+    if end == "linear alone":  # one population: the chip adds up what the host's spikes bring
+        del nodes["fc"], nodes["lif2"]
+        nodes["last"] = Linear(rng.normal(size=(3, 108)))
     names = [*nodes, "output"]
     network = Network(nodes | {"output": Output()}, tuple(pairwise(names)), RULE)
     data = pictures(7, (1, 6, 6), samples=24)

@@ -17,7 +17,7 @@ from ..errors import Problem, Refused
 from .canonical import canonical
 from .connections import connections
 from .graph import Network
-from .nodes import Conv, Input, Linear, Neuron, Node, Output, Scale, Threshold
+from .nodes import WEIGHTED, Conv, Input, Linear, Neuron, Node, Output, Scale, Threshold
 
 #: How values reach a chip: as spikes, as whole numbers of graded spikes, or as the spikes of what a host computes.
 InputMode = Literal["auto", "spikes", "graded", "host"]
@@ -58,12 +58,13 @@ def split(network: Network) -> Split:
 
 def cut_behind(network: Network, encoder: str) -> Split | None:
     """The network cut behind this population; None where other nodes that it depends on (the input, a loop) also send
-    to the rest, where it sends potentials, or where no population is left."""
+    to the rest, where it sends potentials, or where neither neurons nor weights are left."""
     if not _spikes(network, encoder):
         return None
     before = network.needed_for([encoder])
     leaving = {a for a, b in network.edges if a in before and b not in before}
-    rest = [n for n in network.populations if n not in before]
+    rest = [n for n, node in network.nodes.items()
+            if n not in before and isinstance(node, (Neuron, Threshold, *WEIGHTED))]
     if network.input not in before or leaving != {encoder} or not rest:
         return None
     chip = replace(
