@@ -152,6 +152,33 @@ def test_what_is_read_on_a_chip_is_what_its_last_layers_make_of_its_spikes(end: 
         assert np.allclose(found, want, atol=max(rough, 1e-6 * np.abs(want).max())), (end, chip, reading)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["loihi1", "loihi2", "tianjic", "spinnaker2"]), st.booleans(),
+       st.floats(-6, 4))
+def test_potentials_on_a_chip_are_in_the_models_units(seed: int, chip: str, bias: bool, power: float) -> None:
+    """Neurons that integrate, each with a gain of its own, weights of any size: against a running sum in float64."""
+    rng = np.random.default_rng(seed)
+    made = network("i", rng, bias=bias)
+    layer, size = made.nodes["fc"], 10.0**power
+    assert isinstance(layer, Linear)
+    gain = rng.uniform(0.5, 2, 5) * rng.choice([-1, 1], 5)
+    made = made.with_nodes({
+        "fc": replace(layer, weight=layer.weight * size, bias=None if layer.bias is None else layer.bias * size),
+        "out": Neuron((5,), r=gain / 1e-3)})
+    profile, spikes = load_profile(chip), data(rng)
+    assert check_fit(made, profile).fits
+    compressed = compress_for(made, profile, spikes, Recipe(method="rtn"))
+    sent = emulator_engine(compressed.integer_network(), {}).run(spikes)
+    after = compressed.network.nodes["fc"]
+    assert isinstance(after, Linear)
+    drive = sent["lif1"].reshape(6, 16, -1) @ after.weight.astype(np.float64).T
+    if after.bias is not None:
+        drive = drive + after.bias
+    want = (drive * gain).cumsum(axis=1)
+    rough = 1e-6 if after.bias is None else 0.02  # a bias has 13 bits beside the largest one
+    assert np.allclose(sent["out"], want, rtol=0, atol=rough * np.abs(want).max())
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("end", ENDS)
 def test_every_end_is_checked_and_deployed_alike(end: str, chip: str, tmp_path: Path) -> None:
@@ -188,19 +215,22 @@ def test_the_faults_run_to_the_end(shared: Path, tmp_path: Path, capsys: pytest.
             assert seen.json["agreement_with_float"]["emulated"] == 100.0
 
 
-@pytest.mark.parametrize("name", ["o_lastlin", "q_out_two", "o_li", "q_onlylin"])
+@pytest.mark.parametrize(("name", "readout"), [
+    ("o_lastlin", "auto"), ("o_lastlin", "host"), ("q_out_two", "auto"), ("o_li", "auto"),
+    ("q_thrhalf_maxpool", "auto"),
+])
 def test_lava_and_the_emulator_agree_on_what_is_read(
-    name: str, shared: Path, lava: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, readout: str, shared: Path, lava: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, faults = runner(capsys), shared / "faults" / "networks"
     spikes = np.load(faults / f"{name}.npz")["spikes"].astype(np.uint8)
     np.savez(tmp_path / "d.npz", spikes=spikes)
     assert run("deploy", faults / f"{name}.nir", "--target", "loihi2", "--data", tmp_path / "d.npz", "--out",
-               tmp_path / "b").status == 0
-    seen = run("simulate", tmp_path / "b", "--data", tmp_path / "d.npz", "--engine", "lava", "--json")
+               tmp_path / "b", "--readout", readout).status == 0
+    seen = run("simulate", tmp_path / "b", "--data", tmp_path / "d.npz", "--engine", "lava", "--record", "l", "--json")
     assert seen.status == 0
-    assert seen.json["lava_mismatches"] == {"output": 0}
-    assert "output" in seen.json["potentials"]
+    assert seen.json["lava_mismatches"] == {"l": 0, "output": 0}
+    assert ("output" in seen.json["potentials"]) == (name != "q_thrhalf_maxpool")
 
 
 def test_potentials_are_never_reported_as_spikes(

@@ -179,6 +179,9 @@ def fit(found: Fit, compression: Found | None = None) -> None:
     out = console()
     _verdict(out, found)
     _compression(out, found, compression)
+    if found.host or (found.read_by and not found.read_by.startswith("spike count")):
+        host = f"; the host computes {', '.join(found.host)}" if found.host else ""
+        out.print(Text(printable(f"the class is read from the {found.read_by}{host}")))
     out.print()
     sums, of = found.totals, titles_of(found.plan.network)
     table(out, "Layers",
