@@ -18,6 +18,7 @@ from ..network.conventions import Conventions
 from ..network.discrete import Step
 from .graded import Graded
 from .integer import Arithmetic, IntegerNetwork, Population, Synapses
+from .integer_check import check_network
 from .real import Analog, FloatState, OnChip, RealNetwork, RealPopulation, Unknown
 
 FORMAT = "neurocompress-integer/1"
@@ -106,8 +107,9 @@ def load(path: Path) -> OnChip:
             arithmetic(**{n: _tuples(v) for n, v in header["arithmetic"].items()}), tuple(header["notes"]),
             header["input_message_bits"], None if step is None else Graded(**step), header.get("reading", "mean"),
             bool(header.get("host", False)))
+        check_network(made, str(path))
         return made
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise refuse(f"holds no integer network ({type(error).__name__}: {error})", file=str(path),
                      fix="Deploy the model again") from None
 
