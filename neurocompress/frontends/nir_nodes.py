@@ -58,8 +58,9 @@ OPEN, SINGLE = ("shape", "input_shape", "input_type"), ("groups", "start_dim", "
 TIMES = ("tau", "tau_mem", "tau_syn")
 #: Infinite in a neuron that never decays, as exporters write beta = 1: tau = dt / 0, r = tau / dt.
 ENDLESS = (*TIMES, "r", "w_in")
-#: More values than this on all edges together, padding included, is no network that a chip or a simulator takes.
-MAX_SIGNAL = 2**26
+#: More values than this on all edges together, padding included, is no network that a chip or a simulator takes. What
+#: one value costs of the memory that a file of some size may take: below 4 MiB there may be 2^22.
+MAX_SIGNAL, SIGNAL_BYTES = 2**26, 64
 #: Values in one window of a pool: one of 512 x 512.
 MAX_WINDOW = 2**18
 #: No leak: 1 - dt/tau and exp(-dt/tau) are exactly 1, and it fits into float32.

@@ -22,8 +22,8 @@ from .nir_file import Tree, Value
 NODE_FACTS = "neurocompress_nodes"
 #: Fact about a convolution whose bias is only there because NIR demands one.
 NO_BIAS = "neurocompress_bias"
-#: Of all graphs of a file together, and after the nested ones are opened.
-MAX_EDGES = 20_000
+#: Of all graphs of a file together, and after the nested ones are opened. Layers of networks in use: a few hundred.
+MAX_NODES, MAX_EDGES = 1000, 5000
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF")
 
 
@@ -67,6 +67,9 @@ def flatten(tree: Tree) -> Flat:
     else:
         _graph(root, "", flat)
         _node_facts(flat)
+        if len(flat.nodes) > MAX_NODES:
+            flat.problems = [Problem(f"it has {len(flat.nodes)} nodes, at most {MAX_NODES} are read",
+                                     fix="A node is a layer, not a single neuron: merge them")]
         if not flat.problems:
             _close_ports(flat)
     return flat

@@ -12,7 +12,8 @@ from tests.attacks.pool import outcomes
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="python -m tests.attacks", description="Attacks the command line with files.")
+    options = argparse.ArgumentParser(prog="python -m tests.attacks",
+                                      description="Attacks the command line with files.")
     options.add_argument("--cases", type=int, default=2000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--start", type=int, default=0, help="number of the first case")

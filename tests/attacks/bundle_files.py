@@ -12,8 +12,10 @@ import numpy as np
 
 from tests.attacks import data_files, nir_files, wild
 
-ODD = (None, True, False, [], {}, [[]], {"array": "p0.vth"}, {"array": "none"}, {"csr": "s0.weight", "shape": [2, 2]}, {"kernel": {}},
-       {"step": {}}, {"conventions": {}}, {"conventions": {"reset": "x"}}, [1, "a"], [3], [10**9, 10**9], [-1], "x", 10**30, -1, 0, 1, 2, 63, 64, 1e308, 0.5)
+ODD = (None, True, False, [], {}, [[]], {"array": "p0.vth"}, {"array": "none"}, {"csr": "s0.weight", "shape": [2, 2]},
+       {"kernel": {}},
+       {"step": {}}, {"conventions": {}}, {"conventions": {"reset": "x"}}, [1, "a"], [3], [10**9, 10**9], [-1], "x",
+       10**30, -1, 0, 1, 2, 63, 64, 1e308, 0.5)
 
 
 def mutated(data: Any, rng: random.Random) -> Any:
@@ -52,7 +54,8 @@ def case(base: Path, folder: Path, rng: random.Random) -> Path:
         for _ in range(rng.choice((1, 2))):
             report = mutated(report, rng)
         text = json.dumps(report)
-        (bundle / "report.json").write_text(rng.choice((text,) * 8 + (text[:-5], "[" * 9999, "9" * 9999, "null", "\ufeff" + text)))
+        (bundle / "report.json").write_text(rng.choice((text,) * 8 + (text[:-5], "[" * 9999, "9" * 9999, "null",
+                                                                      "\ufeff" + text)))
     elif turn < 9:
         with np.load(bundle / "integer.npz") as file:
             arrays = dict(file)

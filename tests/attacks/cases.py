@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.attacks import bundle_files, data_files, nir_files, yaml_files
+from tests.attacks.large import MODELS as LARGE
 from tests.cli_runner import DIGITS
 
 CHIPS = ("loihi1", "loihi2", "spinnaker2", "brainscales2", "tianjic", "truenorth", "xylo2", "speck")
@@ -40,8 +41,10 @@ def model(folder: Path, rng: random.Random) -> Command:
     if turn < 0.9:
         return ["simulate", path, "--data", data, *more]
     if turn < 0.95:
-        return ["compress", path, "--out", folder / "o.nir", "--method", rng.choice(("rtn", "magnitude")), "--bits", 4, *more]
-    return ["deploy", path, "--target", rng.choice(CHIPS), "--data", data, "--method", "rtn", "--out", folder / "o", *more]
+        return ["compress", path, "--out", folder / "o.nir", "--method", rng.choice(("rtn", "magnitude")), "--bits", 4,
+                *more]
+    return ["deploy", path, "--target", rng.choice(CHIPS), "--data", data, "--method", "rtn", "--out", folder / "o",
+            *more]
 
 
 def profile(folder: Path, rng: random.Random) -> Command:
@@ -58,7 +61,8 @@ def profile(folder: Path, rng: random.Random) -> Command:
 
 def recipe(folder: Path, rng: random.Random) -> Command:
     path = yaml_files.recipe(folder, rng)
-    return ["compress", DIGITS, "--recipe", path, "--method", rng.choice(("rtn", "magnitude")), "--out", folder / "o.nir"]
+    return ["compress", DIGITS, "--recipe", path, "--method", rng.choice(("rtn", "magnitude")), "--out",
+            folder / "o.nir"]
 
 
 def data(folder: Path, rng: random.Random) -> Command:
@@ -68,8 +72,10 @@ def data(folder: Path, rng: random.Random) -> Command:
 
 def events(folder: Path, rng: random.Random) -> Command:
     path = data_files.events(folder, rng)
-    return ["events", path, "--dt", rng.choice((1e-3, 1e-3, 1e-6, 1e9, 1e-30)), "--steps", rng.choice((1, 5, 100, 10**9)),
-            "--out", folder / "o.npz", *rng.choice(([], [], ["--shape", "1,34,34"], ["--shape", "2,300,300"], ["--binary"]))]
+    return ["events", path, "--dt", rng.choice((1e-3, 1e-3, 1e-6, 1e9, 1e-30)), "--steps",
+            rng.choice((1, 5, 100, 10**9)),
+            "--out", folder / "o.npz", *rng.choice(([], [], ["--shape", "1,34,34"], ["--shape", "2,300,300"],
+                                                    ["--binary"]))]
 
 
 def aedat(folder: Path, rng: random.Random) -> Command:
@@ -97,8 +103,14 @@ KINDS: dict[str, tuple[Callable[[Path, random.Random], Command], int]] = {
 }
 
 
+#: Large files are read by these verbs; number chooses.
+VERBS: tuple[Command, ...] = (["inspect"], ["check"])
+
+
 def case(seed: int, number: int, folder: Path, kind: str | None = None) -> Command:
     """Writes the files of a case into `folder` and gives the command line that reads them."""
     rng = random.Random(f"{seed}:{number}")
+    if kind in LARGE:
+        return [*VERBS[number], LARGE[kind](folder), *(["--target", "loihi1"] if VERBS[number] == ["check"] else [])]
     drawn = rng.choices(list(KINDS), [share for _, share in KINDS.values()])[0]
     return KINDS[kind or drawn][0](folder, rng)

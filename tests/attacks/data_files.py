@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 def npy(values: np.ndarray, rng: random.Random) -> bytes:
     """A member's bytes, its header changed now and then."""
-    stream = io.BytesIO()
+    stream, values = io.BytesIO(), np.asarray(values)
     try:
         np.lib.format.write_array(stream, values, allow_pickle=True)
     except (ValueError, TypeError):
@@ -25,9 +25,11 @@ def npy(values: np.ndarray, rng: random.Random) -> bytes:
     data = stream.getvalue()
     turn = rng.random()
     if turn < 0.12:  # a header of our own
-        shape = rng.choice(("(10**9,)", "(3, 5, 64)", "(1000000000000, 5, 64)", "(0, 99999999999999999999)", "(-1,)", "(True,)",
+        shape = rng.choice(("(10**9,)", "(3, 5, 64)", "(1000000000000, 5, 64)", "(0, 99999999999999999999)", "(-1,)",
+                            "(True,)",
                             "()", "(3L,)", "[3]", "x" * 20000, "(" * 500, "(1e3,)"))
-        kind = rng.choice(("'<f4'", "'|O'", "'<U9'", "'|V8'", "[('a', '<f4')]", "'<M8[s]'", "'>f8'", "'x'", "'|b1'", "'<f16'"))
+        kind = rng.choice(("'<f4'", "'|O'", "'<U9'", "'|V8'", "[('a', '<f4')]", "'<M8[s]'", "'>f8'", "'x'", "'|b1'",
+                           "'<f16'"))
         header = f"{{'descr': {kind}, 'fortran_order': {rng.choice(('False', 'True', '2'))}, 'shape': {shape}, }}\n"
         version = rng.choice((b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x00"))
         size = struct.pack("<H" if version == b"\x01\x00" else "<I", len(header) & 0xFFFF)
@@ -44,7 +46,8 @@ def pack(path: Path, arrays: Arrays, rng: random.Random) -> None:
     """The arrays as an archive, packed in any way that zip allows."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, values in arrays.items():
-            method = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+            method = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2,
+                                 zipfile.ZIP_LZMA))
             for _ in range(2 if rng.random() < 0.04 else 1):
                 member = zipfile.ZipInfo(name + rng.choice((".npy",) * 9 + (".NPY", ".npy.npy", "")))
                 member.compress_type = method
@@ -62,7 +65,8 @@ def pack(path: Path, arrays: Arrays, rng: random.Random) -> None:
         at = content.rfind(b"PK\x01\x02")
         if at >= 0:
             place, value = rng.choice(((8, 1), (10, 99), (10, 9), (20, 0xFFFF), (24, 0xFFFF), (24, 2**31), (42, 7)))
-            struct.pack_into("<I" if place >= 20 else "<H", content, at + place, value & (0xFFFFFFFF if place >= 20 else 0xFFFF))
+            struct.pack_into("<I" if place >= 20 else "<H", content, at + place,
+                             value & (0xFFFFFFFF if place >= 20 else 0xFFFF))
     path.write_bytes(content)
 
 
@@ -136,7 +140,8 @@ def aedat(folder: Path, rng: random.Random) -> Path:
     """An AEDAT file of version 2.0 or 3.1, changed."""
     draw = np.random.default_rng(rng.randrange(2**32))
     two = rng.random() < 0.5
-    head = b"#!AER-DAT" + rng.choice((b"2.0", b"3.1", b"2.0" if two else b"3.1", b"", b"\x1b[31m", b"9" * 99)) + b"\r\n# x\r\n"
+    head = b"#!AER-DAT" + rng.choice((b"2.0", b"3.1", b"2.0" if two else b"3.1", b"", b"\x1b[31m",
+                                      b"9" * 99)) + b"\r\n# x\r\n"
     if two:
         body = draw.integers(0, 2**15, 20, dtype=np.uint32).astype(">u4").tobytes()
     else:

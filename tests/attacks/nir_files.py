@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -111,7 +112,7 @@ def _tree(group: h5py.Group) -> Tree:
 
 def _plain(item: h5py.Dataset) -> Any:
     value = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-    return np.asarray(value, dtype=object) if getattr(value, "dtype", None) == object else value
+    return np.asarray(value, dtype=object) if getattr(value, "dtype", np.dtype(int)).kind == "O" else value
 
 
 def nodes_of(tree: Tree) -> list[tuple[Tree, str]]:
@@ -138,7 +139,8 @@ def value(rng: random.Random) -> Any:
         return np.array([wild.text(rng) for _ in range(rng.randrange(4))], dtype=object)
     if turn == 3:
         side = 10 ** rng.randrange(1, 12)
-        return Hole((side,) * rng.randrange(1, 3), rng.choice(("f4", "i8", "S9", "?")), rng.choice((None, (1,), (4096,))))
+        return Hole((side,) * rng.randrange(1, 3), rng.choice(("f4", "i8", "S9", "?")),
+                    rng.choice((None, (1,), (4096,))))
     if turn == 4:
         return np.zeros(rng.choice(((), (2,))), [("a", "f4"), ("b\x1b[31m" if rng.random() < 0.5 else "b", "i4")])
     if turn == 5:
@@ -176,7 +178,7 @@ def _field(tree: Tree, siblings: Tree, name: str, node: Any, fields: list[str], 
 
 
 def _nudge(tree: Tree, siblings: Tree, name: str, node: Any, fields: list[str], rng: random.Random) -> None:
-    found = [k for k in fields if isinstance(node[k], (np.ndarray, int, float)) and np.asarray(node[k]).dtype != object]
+    found = [k for k in fields if np.asarray(node[k]).dtype.kind in "fiub" and not isinstance(node[k], dict)]
     if found:
         key = rng.choice(found)
         try:
@@ -278,15 +280,15 @@ def _many(tree: Tree, siblings: Tree, name: str, node: Any, fields: list[str], r
     siblings.update(dict.fromkeys(names, node))
     edges = tree.get("edges")
     if isinstance(edges, np.ndarray) and edges.ndim == 2 and edges.dtype == object and edges.shape[1] == 2:
-        more = list(zip(names, names[1:], strict=False)) if rng.random() < 0.5 else [
+        more = list(itertools.pairwise(names)) if rng.random() < 0.5 else [
             (a, n) for a, b in edges.tolist() for n in names if b == name] + [
             (n, b) for a, b in edges.tolist() for n in names if a == name]
         tree["edges"] = np.array([*edges.tolist(), *more, (name, names[0])], dtype=object)
 
 
-def write(path: Path, tree: Tree, rng: random.Random) -> None:
+def write(path: Path, tree: Tree, rng: random.Random, libver: str = "") -> None:
     """The tree as a file; what HDF5 can not hold is left out."""
-    with h5py.File(path, "w", libver=rng.choice(("earliest", "latest"))) as file:
+    with h5py.File(path, "w", libver=libver or rng.choice(("earliest", "latest"))) as file:
         file["version"] = "1.0.8"
         _put(file, "node", tree, rng)
         if rng.random() < 0.05:

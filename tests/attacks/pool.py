@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 #: Seconds by the clock after which a case is ended: the machine may be busy with other work.
-PATIENCE = 90.0
+PATIENCE = 240.0
 
 
 def outcomes(seed: int, cases: Iterable[tuple[int, str | None]]) -> Iterator[dict[str, Any]]:

@@ -9,14 +9,19 @@ import numpy as np
 
 #: Text that a terminal, a table's markup or a parser might obey.
 TEXTS = (
-    "", " ", "abc", "nan", "1e999", "0x10", "-1", "\x1b[31mred\x1b[0m", "two\nerror: lines", "tab\tand\rreturn", "\u202eevil",
-    "a\u200bb", "[red]x[/red]", "[/]", "{x}", "%s", "$(id)", "'", '"', "\\", "../../etc/passwd", "日本", "²", "٣", "-", "--help",
-    "x" * 300, "x" * 5000, "input", "output", "a.b.c", ".", "..", "\x7f", "\ufeff", "𝟘", "\U0001f600", "a/b".replace("/", "\u2215"),
+    "", " ", "abc", "nan", "1e999", "0x10", "-1", "\x1b[31mred\x1b[0m", "two\nerror: lines", "tab\tand\rreturn",
+    "\u202eevil",
+    "a\u200bb", "[red]x[/red]", "[/]", "{x}", "%s", "$(id)", "'", '"', "\\", "../../etc/passwd", "日本", "²", "٣", "-",
+    "--help",
+    "x" * 300, "x" * 5000, "input", "output", "a.b.c", ".", "..", "\x7f", "\ufeff", "𝟘", "\U0001f600",
+    "a/b".replace("/", "\u2215"),
 )
-NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**31 - 1, 2**31, -(2**31), 2**53 + 1, 2**62, 0.0, -0.0, 0.5, 1e-45, 1e-300, 1e30, 1e38,
+NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**31 - 1, 2**31, -(2**31), 2**53 + 1, 2**62, 0.0, -0.0, 0.5, 1e-45, 1e-300, 1e30,
+           1e38,
            1e308, float("nan"), float("inf"), float("-inf"))
 DTYPES = ("f2", "f4", "f8", ">f4", "i1", "u1", ">i2", "i4", "i8", "u8", "?", "g")
-SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,), (3,), (2, 2), (1, 4), (4, 1), (1, 1, 1), (2, 0, 3), (1,) * 6, (64,), (2, 8, 8))
+SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,), (3,), (2, 2), (1, 4), (4, 1), (1, 1, 1), (2, 0, 3),
+                                       (1,) * 6, (64,), (2, 8, 8))
 
 
 def text(rng: random.Random) -> str:

@@ -34,7 +34,7 @@ def base_bundles() -> tuple[Path, ...]:
     model = folder / "m.nir"
     nir_files.write(model, nir_files.bases()[0], random.Random(0))
     for chip in ("loihi2", "spinnaker2", "brainscales2"):
-        status, out, err = run(["deploy", model, "--target", chip, "--method", "rtn", "--out", folder / chip])
+        status, _, err = run(["deploy", model, "--target", chip, "--method", "rtn", "--out", folder / chip])
         assert status in (0, 1), err
     return tuple(folder / chip for chip in ("loihi2", "spinnaker2", "brainscales2"))
 

@@ -29,12 +29,18 @@ layers:
 """
 
 VALUES = (
-    "null", "~", "", "[]", "{}", "[1, [2, [3]]]", "{a: 1}", "true", "yes", "0", "-1", "1.5", ".nan", ".inf", "-.inf", "1e999",
-    "0x10", "0x" + "f" * 40, "0x" + "f" * 5000, "0o17", "017", "0b1", "1_000", "190:20:30", "1:1:1:1:1:1:1:1:1:1:1:1", "9" * 20, "9" * 5000,
-    "9007199254740993", "1e15", "10000000000", "2021-01-01", "2021-01-01 10:00:00", "!!timestamp 1", "!!int x", "!!int ''", "!!int _",
-    "!!float x", "!!bool maybe", "!!binary aGk=", "!!binary '*'", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]", "!!null x",
-    "!!python/object/apply:os.system [ls]", "!x y", "!!str 5", "!!seq {a: 1}", "!!map [1]", "&a [1]", "*a", "<<: {a: 1}", "'[red]x[/red]'",
-    '"\\e[31mred"', '"two\\nerror: lines"', '"\\u202eevil"', '"\\ud800"', '"\\0"', '"@davies2018 @nobody"', "'" + "x" * 9000 + "'",
+    "null", "~", "", "[]", "{}", "[1, [2, [3]]]", "{a: 1}", "true", "yes", "0", "-1", "1.5", ".nan", ".inf", "-.inf",
+    "1e999",
+    "0x10", "0x" + "f" * 40, "0x" + "f" * 5000, "0o17", "017", "0b1", "1_000", "190:20:30", "1:1:1:1:1:1:1:1:1:1:1:1",
+    "9" * 20, "9" * 5000,
+    "9007199254740993", "1e15", "10000000000", "2021-01-01", "2021-01-01 10:00:00", "!!timestamp 1", "!!int x",
+    "!!int ''", "!!int _",
+    "!!float x", "!!bool maybe", "!!binary aGk=", "!!binary '*'", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]",
+    "!!null x",
+    "!!python/object/apply:os.system [ls]", "!x y", "!!str 5", "!!seq {a: 1}", "!!map [1]", "&a [1]", "*a",
+    "<<: {a: 1}", "'[red]x[/red]'",
+    '"\\e[31mred"', '"two\\nerror: lines"', '"\\u202eevil"', '"\\ud800"', '"\\0"', '"@davies2018 @nobody"',
+    "'" + "x" * 9000 + "'",
     "[" * 30 + "]" * 30, "[" + "1, " * 3000 + "1]", "? a", "|\n  block\n  text", "@x", "%x", "`x", "- 1",
 )
 
@@ -88,9 +94,12 @@ def mutated(text: str, rng: random.Random) -> str:
         elif turn == 6:
             lines.insert(at, line)
         elif turn == 7:  # another key
-            lines[at] = re.sub(r"^(\s*-?\s*)([\w-]+):", lambda m: f"{m[1]}{rng.choice(('x', '1', '2021-01-01', '[a]', '<<', _quoted(rng)))}:", line)
+            lines[at] = re.sub(r"^(\s*-?\s*)([\w-]+):",
+                               lambda m: f"{m[1]}{rng.choice(('x', '1', '2021-01-01', '[a]', '<<', _quoted(rng)))}:",
+                               line)
         elif turn == 8:
-            lines.insert(at, rng.choice(("a: &a [1]\nb: *a", "---", "...", "%YAML 9.9", "\t x", "x: 1", "  y: 2", laughs())))
+            lines.insert(at, rng.choice(("a: &a [1]\nb: *a", "---", "...", "%YAML 9.9", "\t x", "x: 1", "  y: 2",
+                                         laughs())))
         else:
             lines[at] = (line[: rng.randrange(len(line) + 1)] + rng.choice(VALUES)) if line else ""
         text = "\n".join(lines) + "\n"
