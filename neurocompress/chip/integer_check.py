@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import Problem, Refused
 from ..network.connections import Kernel
-from ..network.conventions import Conventions
+from ..network.conventions import Conventions, Reading
 from ..network.discrete import Step
 from ..network.nodes import Shape
 from ..network.shapes import windows
@@ -48,6 +48,8 @@ def _problems(network: OnChip) -> Iterator[tuple[str, str]]:
         yield "", "notes are not all text"
     if not _whole(network.input_message_bits, 0, 32):
         yield "", "input_message_bits is no number from 0 to 32"
+    if network.reading not in get_args(Reading):
+        yield "", f"reading is none of {', '.join(get_args(Reading))}"
     sent = network.graded_input
     if sent is not None and not (
             type(sent.scale) in (int, float) and 0 < sent.scale < math.inf and _whole(sent.bits, 1, 32)

@@ -23,7 +23,7 @@ NODE_FACTS = "neurocompress_nodes"
 #: Fact about a convolution whose bias is only there because NIR demands one.
 NO_BIAS = "neurocompress_bias"
 #: Of all graphs of a file together, and after the nested ones are opened. Layers of networks in use: a few hundred.
-MAX_NODES, MAX_EDGES = 1000, 5000
+MAX_NODES, MAX_EDGES = 1000, 2000
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF")
 
 

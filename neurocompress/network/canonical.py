@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MATERIALIZE_MAX = 2**26
 
 #: Most paths of layers between the populations of a network, and into one of them; most layers on one path.
-MAX_PATHS, MAX_PATHS_INTO, MAX_LAYERS = 5000, 1000, 200
+MAX_PATHS, MAX_PATHS_INTO, MAX_LAYERS = 2000, 1000, 200
 
 
 def canonical(network: Network) -> Network:

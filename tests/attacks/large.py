@@ -39,16 +39,16 @@ def long_chain_of_scales(folder: Path) -> Path:
 
 
 def many_edges(folder: Path) -> Path:
-    nodes = {f"n{k}": threshold() for k in range(70)}
+    nodes = {f"n{k}": threshold() for k in range(44)}
     edges = [(a, b) for a in nodes for b in nodes] + [("input", "n0"), ("n0", "output")]
     return _nir(folder, graph(ends((1,), (1,)) | nodes, edges))
 
 
 def wide_edges(folder: Path) -> Path:
     """Many edges, each of which carries many values."""
-    nodes = {f"n{k}": threshold() for k in range(70)}
+    nodes = {f"n{k}": threshold() for k in range(44)}
     edges = [(a, b) for a in nodes for b in nodes] + [("input", "n0"), ("n0", "output")]
-    return _nir(folder, graph(ends((850,), (850,)) | nodes, edges))
+    return _nir(folder, graph(ends((2000,), (2000,)) | nodes, edges))
 
 
 def branches(folder: Path) -> Path:
@@ -62,7 +62,7 @@ def branches(folder: Path) -> Path:
 def lost_names(folder: Path) -> Path:
     """Edges that name nothing, with long names and a long list of what there is."""
     nodes = {f"{'n' * 200}{k}": threshold() for k in range(50)}
-    edges = [(f"a{k}", f"b{k}") for k in range(4900)]
+    edges = [(f"a{k}", f"b{k}") for k in range(1900)]
     return _nir(folder, graph(ends((1,), (1,)) | nodes, edges))
 
 
@@ -105,9 +105,8 @@ def big_kernel_signal(folder: Path) -> Path:
     """Many neurons, each with many synapses, of a kernel of a few kilobytes."""
     conv = {"type": "Conv2d", "weight": np.ones((64, 64, 3, 3), np.float32), "bias": np.zeros(64),
             "stride": np.array([1, 1]), "padding": np.array([1, 1]), "dilation": np.array([1, 1]), "groups": 1,
-            "input_shape": np.array([120, 120])}
-    return _nir(folder, chain(ends((64, 120, 120), (64, 120, 120)) | {"c": conv, "t": threshold(), "d": conv,
-                                                                       "u": threshold()}))
+            "input_shape": np.array([160, 160])}
+    return _nir(folder, chain(ends((64, 160, 160), (64, 160, 160)) | {"c": conv, "t": threshold()}))
 
 
 def padding(folder: Path) -> Path:

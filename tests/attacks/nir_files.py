@@ -273,7 +273,7 @@ def _nest(tree: Tree, siblings: Tree, name: str, node: Any, fields: list[str], r
 
 def _many(tree: Tree, siblings: Tree, name: str, node: Any, fields: list[str], rng: random.Random) -> None:
     """Many copies of a node, beside or behind each other."""
-    if not isinstance(node, dict) or node.get("type") in ("Input", "Output"):
+    if not isinstance(node, dict) or str(node.get("type")) in ("Input", "Output"):
         return
     count = rng.choice((5, 30, 300))
     names = [f"{name}{k}" for k in range(count)]

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -19,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+#: A line that says what a slow command is at.
+PROGRESS = re.compile(r"\[\d+:\d\d\] ")
 #: What one command may take.
 SECONDS, BYTES = 20.0, 2 * 2**30
 
@@ -82,7 +85,8 @@ def fault(arguments: list[object], status: int, out: str, err: str, seconds: flo
         return f"{peak / 2**20:.0f} MB"
     if seconds > SECONDS:
         return f"{seconds:.0f} s"
-    if status == 2 and not (err and all(line.startswith("error: ") for line in err.splitlines())):
+    said = [line for line in err.splitlines() if not PROGRESS.match(line)]
+    if status == 2 and not (said and all(line.startswith("error: ") for line in said)):
         return "a refusal without a sentence, or with a line of its own"
     if "--json" in arguments:
         try:
