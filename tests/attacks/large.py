@@ -74,8 +74,8 @@ def dotted_names(folder: Path) -> Path:
 
 
 def many_ports(folder: Path) -> Path:
-    nodes: Tree = {f"p{k}": {"type": "Output"} for k in range(900)} | {"t": threshold()}
-    edges = [("t", f"p{k}") for k in range(900)] + [(f"p{k}", "t") for k in range(900)] + [("input", "t"),
+    nodes: Tree = {f"p{k}": {"type": "Output"} for k in range(400)} | {"t": threshold()}
+    edges = [("t", f"p{k}") for k in range(400)] + [(f"p{k}", "t") for k in range(400)] + [("input", "t"),
                                                                                              ("t", "output")]
     return _nir(folder, graph(ends((1,), (1,)) | nodes, edges))
 
@@ -105,8 +105,8 @@ def big_kernel_signal(folder: Path) -> Path:
     """Many neurons, each with many synapses, of a kernel of a few kilobytes."""
     conv = {"type": "Conv2d", "weight": np.ones((64, 64, 3, 3), np.float32), "bias": np.zeros(64),
             "stride": np.array([1, 1]), "padding": np.array([1, 1]), "dilation": np.array([1, 1]), "groups": 1,
-            "input_shape": np.array([160, 160])}
-    return _nir(folder, chain(ends((64, 160, 160), (64, 160, 160)) | {"c": conv, "t": threshold()}))
+            "input_shape": np.array([128, 128])}
+    return _nir(folder, chain(ends((64, 128, 128), (64, 128, 128)) | {"c": conv, "t": threshold()}))
 
 
 def padding(folder: Path) -> Path:
@@ -117,9 +117,9 @@ def padding(folder: Path) -> Path:
 
 
 def pool_window(folder: Path) -> Path:
-    pool = {"type": "SumPool2d", "kernel_size": np.array([5000, 5000]), "stride": np.array([1, 1]),
+    pool = {"type": "SumPool2d", "kernel_size": np.array([1400, 1400]), "stride": np.array([1, 1]),
             "padding": np.array([0, 0])}
-    return _nir(folder, chain(ends((1, 5000, 5000), (1, 1, 1)) | {"t": threshold(), "p": pool, "u": threshold()}))
+    return _nir(folder, chain(ends((1, 1400, 1400), (1, 1, 1)) | {"t": threshold(), "p": pool, "u": threshold()}))
 
 
 def pool_then_dilated(folder: Path) -> Path:
