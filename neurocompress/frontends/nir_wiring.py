@@ -68,8 +68,8 @@ def flatten(tree: Tree) -> Flat:
         _graph(root, "", flat)
         _node_facts(flat)
         if len(flat.nodes) > MAX_NODES:
-            flat.problems = [Problem(f"it has {len(flat.nodes)} nodes, at most {MAX_NODES} are read",
-                                     fix="A node is a layer, not a single neuron: merge them")]
+            flat.problems.insert(0, Problem(f"it has {len(flat.nodes)} nodes, at most {MAX_NODES} are read",
+                                            fix="A node is a layer, not a single neuron: merge them"))
         if not flat.problems:
             _close_ports(flat)
     return flat
