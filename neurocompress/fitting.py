@@ -234,7 +234,8 @@ def losses_of_data(statistics: Statistics, recipe: Recipe, widths: list[int], pr
         pruning.append(np.interp(np.log(SHARES), np.log(share), curve.loss[::-1]) / whole)
         rounding.append([rounding_loss(module, hessian, recipe, bits) / whole for bits in widths])
         for name, points in curve.layers.items():
-            kept[name] = np.interp(SHARES, share, points[::-1] / points[0])
+            left = np.maximum(points[::-1], 1)  # a layer that shares its neurons with others keeps a weight of its own
+            kept[name] = np.interp(SHARES, share, left / left[-1])
     table = np.asarray(rounding).reshape(len(every), len(widths))
     return Losses(
         tuple(m.layers for m in every), np.array([m.weight.numel() for m in every], dtype=np.float64),
