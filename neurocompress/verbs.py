@@ -11,7 +11,7 @@ import numpy as np
 
 from . import bundle
 from .chip.features import features, readout_on, with_conventions
-from .chip.fit import Fit, check_fit, fit_of, plan_of
+from .chip.fit import Fit, check_fit, fit_of, plan_of, with_rounding
 from .chip.incoming import on_chip_alone
 from .chip.profile import Profile, load_profile
 from .chip.search import Found, mildest_of_weights, one_width, prunes
@@ -91,7 +91,7 @@ def check(
     network, profile, ends, said = _for_chip(
         target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input, readout)
     tell("placing the layers on cores", 0, 0)
-    found = check_fit(network, profile, bits, sparsity, chips=chips, policy=fan_in_policy)
+    found = with_rounding(check_fit(network, profile, bits, sparsity, chips=chips, policy=fan_in_policy))
     return replace(found, notes=(*said, *found.notes), read_by=ends.by, host=tuple(ends.host))
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rule_cases import codes, network
+from tight_chips import chip
 
-from neurocompress.chip.fit import check_fit
+from neurocompress.chip.fit import check_fit, with_rounding
 from neurocompress.chip.profile import load_profile
 from neurocompress.compression.recipe import Recipe
 from neurocompress.errors import Refused, Unfit
@@ -135,3 +136,32 @@ def test_bits_that_a_chip_has_not_are_one_verdict(bits: int, tmp_path: Path) -> 
         deploy(tmp_path / "m.nir", "loihi1", bits=bits, method="rtn")
     with pytest.raises(Refused):
         check(tmp_path / "m.nir", "loihi1", bits=99)
+
+
+def driving_itself(weight: float, **rule: object) -> Network:
+    one = np.ones(2)
+    nodes: dict[str, Node] = {
+        "in": Input((2,)), "fc": Linear(np.eye(2)), "a": Neuron((2,), one, one, 0 * one),
+        "rec": Linear(np.full((2, 2), weight)), "out": Output()}
+    return network(nodes, ("a", "rec"), ("rec", "a"), chain=["in", "fc", "a", "out"], **rule)
+
+
+def test_spikes_that_multiply_in_a_loop_are_decided_by_deploy() -> None:
+    many = {"spikes_per_step": "many", "reset": "subtract"}
+    loihi2 = load_profile("loihi2")
+    growing = check_fit(driving_itself(0.5, **many), loihi2)
+    assert growing.verdict == "decided by deploy"
+    assert [(u.code, u.layer) for u in growing.undecided] == [("NC112", "a")]
+    assert growing.to_dict()["undecided"][0]["code"] == "NC112"
+    for calm in (driving_itself(0.49, **many), driving_itself(0.5, reset="subtract")):
+        assert check_fit(calm, loihi2).verdict == "fits (estimate)"
+
+
+def test_what_rounding_may_free_is_decided_by_deploy() -> None:
+    """Nine synapses where eight are allowed: the ninth is smaller than a step of the grid, or it is not."""
+    for last, verdict in ((0.5 / 127, "decided by deploy"), (1.5 / 127, "does not fit")):
+        weight = np.array([[*np.ones(8), last]])
+        made_of = network({"in": Input((9,)), "fc": Linear(weight), "a": Neuron((1,), *np.ones((2, 1)), np.zeros(1)),
+                           "out": Output()})
+        found = with_rounding(check_fit(made_of, chip("refuse")))
+        assert (found.verdict, found.fits, codes(found)) == (verdict, False, {"NC207"})

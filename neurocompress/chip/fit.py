@@ -11,6 +11,7 @@ import numpy as np
 
 from ..by_layer import of_layers, split
 from ..errors import Problem, Refused, Unfit
+from ..grid import Grid
 from ..network import connections as synapses
 from ..network.connections import Connection
 from ..network.graph import Network
@@ -23,10 +24,12 @@ from .layer_cores import core_list, own_cores
 from .mapping import Layer
 from .memory import ESTIMATES
 from .plan import Plan
-from .rules import Unchecked, Violation
+from .rules import Unchecked, Undecided, Violation
 from .schema import FanInPolicy, Profile
 from .traffic import Floats
 
+#: The verdict where only the weights after compression, or the data, can tell.
+DECIDED = "decided by deploy"
 #: Cores up to which the spikes between them are counted.
 MOST_COUNTED = 4096
 
@@ -73,10 +76,11 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What `check_fit` found. violations: worst first. verdict: "fits", "does not fit" or "fits (estimate)", the
-    last when limits are not public or the memory formula is an estimate. cores_available: None when unknown.
+    """What `check_fit` found. violations: worst first. verdict: "fits", "does not fit", "fits (estimate)" when limits
+    are not public or the memory formula is an estimate, or "decided by deploy". cores_available: None when unknown.
     fewest_cores: a lower bound for any placement that fits. policy: what became of neurons with too many synapses.
-    read_by: how the class is read; host: nodes that the host computes for it, which are not counted."""
+    undecided: limits of which only deploy can tell. read_by: how the class is read; host: nodes that the host computes
+    for it, which are not counted."""
 
     target: str
     title: str
@@ -94,6 +98,7 @@ class Fit:
     rates: Mapping[str, Floats] | None = None
     read_by: str = ""
     host: tuple[str, ...] = ()
+    undecided: tuple[Undecided, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -172,6 +177,7 @@ class Fit:
                 "across_chips": found.across_chips},
             "violations": [{**vars(v), "excess": v.excess, "apply": dict(v.apply)} for v in self.violations],
             "unchecked": [dict(vars(u)) for u in self.unchecked],
+            "undecided": [dict(vars(u)) for u in self.undecided],
             "notes": list(self.notes), "readout": {"by": self.read_by, "host": list(self.host)},
         }
 
@@ -230,6 +236,7 @@ def fit_of(plan: Plan, rates: Mapping[str, Floats] | None = None) -> Fit:
         worst.setdefault((found.code, found.layer), found)
     violations = tuple(worst.values())
     unchecked = tuple(f for f in plan.findings if isinstance(f, Unchecked))
+    undecided = tuple(f for f in plan.findings if isinstance(f, Undecided))
     guessed = profile.memory.formula.value in (None, *ESTIMATES)
     limited = profile.core.synapse_memory is not None or profile.topology.memory_per_chip is not None
     estimate = guessed and limited
@@ -253,12 +260,31 @@ def fit_of(plan: Plan, rates: Mapping[str, Floats] | None = None) -> Fit:
     seen: set[str] = set()
     return Fit(
         profile.name, profile.title,
-        "does not fit" if violations else "fits (estimate)" if unchecked or estimate else "fits",
+        "does not fit" if violations else DECIDED if undecided else
+        "fits (estimate)" if unchecked or estimate else "fits",
         tuple(_row(plan, stages, seen) for stages in _stages(plan).values()), violations, unchecked, tuple(notes),
         plan.chips, plan.placement.cores, None if per_chip is None else per_chip * plan.chips,
         min(plan.fewest_cores, plan.placement.cores),
-        plan.policy, plan, rates,
+        plan.policy, plan, rates, undecided=undecided,
     )
+
+
+def with_rounding(fit: Fit) -> Fit:
+    """A fit of weights that are not rounded yet. Where it breaks limits that it would keep if weights smaller than a
+    step of the grid were 0, which rounding may make them, the verdict is left to deploy."""
+    plan = fit.plan
+    if fit.fits or plan.stopping:
+        return fit
+    zeros = {}
+    for c in (c for c in plan.connections if c.trained):
+        values = np.abs(c.weight if isinstance(c.weight, np.ndarray) else c.weight.data)
+        step = float(values.max(initial=0.0)) / Grid.levels(plan.stored[c.name])
+        zeros[c.name] = max(plan.sparsity.get(c.name, 0.0), float(np.mean(values < step)) if values.size else 0.0)
+    if any(isinstance(f, Violation) for f in plan.changed(sparsity=zeros).findings):
+        return fit
+    said = tuple(Undecided(v.code, v.layer, v.resource, "weights that round to 0 may free what is missing: deploy "
+                           "knows the rounded weights") for v in fit.violations)
+    return replace(fit, verdict=DECIDED, undecided=(*fit.undecided, *said))
 
 
 def _stages(plan: Plan) -> dict[str, list[Layer]]:

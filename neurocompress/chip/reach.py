@@ -25,13 +25,15 @@ BIAS_ROOM = 1.25
 class Reach:
     """What the thresholds of a population are held against, all in thresholds.
 
-    weights: by connection, by how many the largest weight moves a neuron. bias: the largest constant input of a step,
+    weights: by connection, by how many the largest weight moves a neuron; rows: all weights of a neuron together, of
+    feedback connections. bias: the largest constant input of a step,
     u and v before the first step: `start`. lowest, highest: threshold of a neuron beside that of its row, in stored
     weights; they are 1 unless gains differ within a channel. spiking: False of neurons that are read, whose threshold
     is one unit of their potential.
     """
 
     weights: dict[str, float]
+    rows: dict[str, float]
     bias: float
     start: float
     lowest: float
@@ -65,7 +67,8 @@ def reach(node: Node, into: list[Connection], shape: Shape, conventions: Convent
     found = constants(node, into, shape, conventions)
     start = max(float(np.max(np.abs(found.u_init))), float(np.max(np.abs(found.v_init))))
     rows = row_gain(gain, shape)
-    return Reach({c.name: largest(c, rows, shape) for c in into}, float(np.max(np.abs(found.bias))), start,
+    sums = {c.name: largest_sum(c, rows, shape) for c in into if c.feedback}
+    return Reach({c.name: largest(c, rows, shape) for c in into}, sums, float(np.max(np.abs(found.bias))), start,
                  float(np.min(relative)), float(np.max(relative)), not isinstance(node, Neuron) or node.spiking)
 
 
@@ -80,6 +83,12 @@ def largest(c: Connection, rows: Array, shape: Shape) -> float:
         flat = weight.reshape(len(weight), -1)
         return float(np.max(np.maximum(flat.max(axis=1), -flat.min(axis=1)) * np.abs(each), initial=0))
     return float(np.max(np.abs(values) * np.repeat(np.abs(each), np.diff(weight.indptr)), initial=0))
+
+
+def largest_sum(c: Connection, rows: Array, shape: Shape) -> float:
+    """By how many thresholds all synapses of a connection together move a neuron at most."""
+    sums = np.asarray(abs(c.matrix()).sum(axis=1)).reshape(shape)
+    return float(np.max(sums * np.abs(per_neuron(rows, shape))))
 
 
 def by_row(c: Connection, rows: Array, shape: Shape) -> Array:

@@ -57,6 +57,16 @@ class Unchecked:
     reason: str
 
 
+@dataclass(frozen=True)
+class Undecided:
+    """A limit of which only `deploy` can tell: it depends on the weights after compression, or on the data."""
+
+    code: str
+    layer: str
+    resource: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """What the rules look at. connections: as pruned, of which the signs alone may be left; given: as the network has
@@ -73,7 +83,7 @@ class Case:
     reaches: dict[str, Reach] = field(default_factory=dict)
 
 
-Finding = Violation | Unchecked
+Finding = Violation | Unchecked | Undecided
 Check = Callable[[Case], Iterator[Finding]]
 
 

@@ -22,9 +22,9 @@ from . import (  # noqa: F401 (they register themselves)
 )
 from .entry import Entry
 from .memory import stored_bits
-from .rule import RULES, Case, Finding, Unchecked, Violation, limit_of, rule
+from .rule import RULES, Case, Finding, Unchecked, Undecided, Violation, limit_of, rule
 
-__all__ = ["RULES", "Case", "Finding", "Unchecked", "Violation", "explain", "findings"]
+__all__ = ["RULES", "Case", "Finding", "Unchecked", "Undecided", "Violation", "explain", "findings"]
 
 
 def explain(code: str | None = None) -> list[dict[str, Any]]:

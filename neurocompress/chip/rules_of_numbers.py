@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from ..network.discrete import discretize
 from ..network.nodes import Neuron
 from .integer import Arithmetic
 from .reach import Reach, largest_bias, largest_weight, reach
-from .rule import Case, Finding, Violation, rule
+from .rule import Case, Finding, Undecided, Violation, rule
 from .units import weight_format
 
 
@@ -74,6 +77,25 @@ def thresholds_of_channels(case: Case) -> Iterator[Finding]:
             yield Violation("NC111", name, "ratio of gains within a channel", ratio, limit, "times",
                             "Give all neurons of a channel gains (r, w_in, threshold) of one sign and of similar size, "
                             "none of them 0")
+
+
+@rule("NC112", "arithmetic.state_bits", stops=True)
+def growing_states(case: Case) -> Iterator[Finding]:
+    """Neurons that send several spikes in a step and drive themselves by more than they forget can outgrow their
+    registers; how far they go depends on the data."""
+    network = case.network
+    if _arithmetic(case) is None or network.conventions.spikes_per_step != "many":
+        return
+    for name, found in _reaches(case):
+        node = network.nodes[name]
+        back = [c for c in case.given if c.target == name and c.feedback]
+        if not back or not isinstance(node, Neuron):
+            continue
+        step = discretize(node, network.conventions)
+        forgets = 1.0 if step.alpha is None else 1.0 - float(np.max(step.alpha))
+        if any(c.source != name for c in back) or sum(found.rows[c.name] for c in back) >= forgets:
+            yield Undecided("NC112", name, "states of a loop", "several spikes in a step come back to the neurons that "
+                            "send them, and may grow until a register wraps; deploy counts that on the data")
 
 
 def _arithmetic(case: Case) -> Arithmetic | None:

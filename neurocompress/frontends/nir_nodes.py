@@ -90,9 +90,10 @@ def check(name: str, record: Record, clip_tau: bool = False) -> list[Problem]:
         except ValueError:
             silly = 0  # shapes that do not go together are reported with the shapes
         if silly:
-            found.append(Problem(f"v_threshold is not above v_reset in {silly} of {threshold.size} values: a reset must "
-                                 "take a neuron below its threshold, for weights are counted in the distance between "
-                                 "them", where, "Set v_threshold to the lowest potential above v_reset that shall spike"))
+            found.append(Problem(f"v_threshold is not above v_reset in {silly} of {threshold.size} values: a reset "
+                                 "must take a neuron below its threshold, for weights are counted in the distance "
+                                 "between them", where,
+                                 "Set v_threshold to the lowest potential above v_reset that shall spike"))
     return found
 
 

@@ -273,6 +273,7 @@ def _limits(out: Console, found: Fit) -> None:
             out.print(Padding(Text(one_line(f"fix: {of(v.fix)}"), style="green"), (0, 0, 0, 2), expand=False))
     if found.violations:
         out.print()
+    notes(out, "Decided by deploy", (of(f"{u.code} {u.layer}: {u.reason}") for u in found.undecided))
     notes(out, "Unchecked limits", (f"{u.code} {u.resource}: {u.reason}" for u in found.unchecked))
     notes(out, "Notes", (of(said) for said in found.notes))
 
