@@ -102,7 +102,7 @@ def _calibration(
 
     if data is None:
         return None, ()
-    if samples is not None and samples < 1:
+    if samples is not None and (not isinstance(samples, int) or samples < 1):
         raise refuse(f"samples is {samples}", fix="Calibrate on at least one")
     given = spikes_of(data, network.shapes[network.input], analog=True, steps=steps)
     if isinstance(given, Stream):

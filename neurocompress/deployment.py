@@ -217,7 +217,7 @@ def _refuse_bad(
     seed: int, sparsity: float | Mapping[str, float], fit: bool, max_drop: float | None, data: Data | None
 ) -> None:
     problems = []
-    if seed < 0:
+    if not isinstance(seed, int) or seed < 0:
         problems.append(Problem(f"seed is {seed}", fix="Give a whole number from 0"))
     if (fit or max_drop is not None) and sparsity:
         problems.append(Problem("--fit and --max-drop choose the sparsity themselves",

@@ -182,6 +182,8 @@ def simulate(
 
     if engine not in ENGINES:
         raise refuse(f"unknown engine '{engine}'", fix=f"Engines: {', '.join(ENGINES)}")
+    if not isinstance(record, Iterable):
+        raise refuse(f"record is {record!r}", fix="Give the names of nodes")
     path, names = path_of(model), tuple(dict.fromkeys([record] if isinstance(record, str) else record))
     tell = progress or _untold
     if engine != "float" and (path is None or not bundle.is_bundle(path)):

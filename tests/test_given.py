@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurocompress as nc
+from neurocompress.chip.profile import load_profile
 from neurocompress.data.axes import misread
 from neurocompress.data.given import Stream, held, spikes_of
 from neurocompress.data.spikes import SpikeData, load_spikes
@@ -158,6 +159,7 @@ def single_samples(data: SpikeData) -> list[tuple[np.ndarray, int]]:
     (lambda d: d.spikes * np.float32(np.nan), "NaN"),
     (lambda d: np.array([["a"]]), "expected numbers"),
     (lambda d: np.array([[{}]]), "object values, expected numbers"),
+    (lambda d: (d.spikes, list("abc")), "its labels are of type list"),
     (single_samples, "one sample with its label, not a batch"),
     (lambda d: torch.utils.data.TensorDataset(torch.from_numpy(d.spikes), torch.from_numpy(d.labels)),
      "one sample with its label, not a batch"),
@@ -247,6 +249,21 @@ def test_what_is_no_model_is_refused(model: Any, said: str, digits: SpikeData) -
                  lambda m: nc.simulate(m, digits, engine="emulator")):
         with pytest.raises(Refused, match=said):
             verb(model)
+
+
+@pytest.mark.parametrize(("verb", "said"), [
+    (lambda d: nc.check(DIGITS, 5), "the target is of type int"),
+    (lambda d: nc.check(DIGITS, load_profile("loihi2")), "the target is of type Profile"),
+    (lambda d: nc.check(DIGITS, "loihi1", fan_in_policy="cut"), "fan_in_policy is 'cut'. Use one of refuse, prune"),
+    (lambda d: nc.simulate(DIGITS, d, record=5), "record is 5"),
+    (lambda d: nc.simulate(DIGITS, d, steps="a"), "steps is 'a'"),
+    (lambda d: nc.compress(DIGITS, d, samples="a"), "samples is a"),
+    (lambda d: nc.deploy(DIGITS, "loihi2", data=d, seed=1.5), "seed is 1.5"),
+    (lambda d: nc.deploy(DIGITS, "loihi2", data=d, fan_in_policy="cut"), "fan_in_policy is 'cut'"),
+])
+def test_arguments_of_another_type_are_refused(verb: Any, said: str, digits: SpikeData) -> None:
+    with pytest.raises(Refused, match=said):
+        verb(digits)
 
 
 def test_a_network_has_its_conventions_already() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -218,7 +218,7 @@ def plan_of(
 ) -> Plan:
     """The plan that `check_fit` checks."""
     found = synapses.connections(network) if connections is None else connections
-    _refuse_bad(bits, sparsity, chips)
+    _refuse_bad(bits, sparsity, chips, policy)
     names = [c.name for c in found if c.trained]
     widths, shares = of_layers("bits", bits, names), of_layers("sparsity", sparsity or 0.0, names)
     width = split(bits)[0] or profile.default_bits
@@ -295,8 +295,10 @@ def _stages(plan: Plan) -> dict[str, list[Layer]]:
     return found
 
 
-def _refuse_bad(bits: Any, sparsity: Any, chips: Any) -> None:
+def _refuse_bad(bits: Any, sparsity: Any, chips: Any, policy: Any) -> None:
     problems = []
+    if policy is not None and policy not in get_args(FanInPolicy):
+        problems.append(Problem(f"fan_in_policy is {policy!r}", fix=f"Use one of {', '.join(get_args(FanInPolicy))}"))
     for width in bits.values() if isinstance(bits, Mapping) else [bits]:
         if width is not None and not (isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= 64):
             problems.append(Problem(f"bits is {width!r}", fix="Give a whole number from 1 to 64"))

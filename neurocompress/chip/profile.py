@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -66,6 +67,9 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
     Raises `Refused` with file, line and key of every error.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise refuse(f"the target is of type {type(name_or_path).__name__}",
+                     fix="Give a chip's name (see `neurocompress targets`) or the path of a profile")
     root = _tree(name_or_path, ())
     found = validated(root, Profile, _KNOWN_KEYS)
     problems = _references(found, root)

@@ -139,8 +139,12 @@ def _in_memory(data: object, input_shape: tuple[int, ...] | None, analog: bool, 
     spikes = _array(data)
     if spikes is None and isinstance(data, (tuple, list)) and len(data) == 2:
         spikes, labels = _array(data[0]), _labels(data[1])
-        if spikes is None or spikes.ndim < 2 or (labels is None and data[1] is not None):
+        if spikes is None or spikes.ndim < 2:
             return None
+        if labels is None and data[1] is not None:
+            if isinstance(data, list):
+                return None  # batches, perhaps
+            raise refuse(f"its labels are {_kind(data[1])}", file=name, fix="Give one class number per sample")
         if labels is not None and labels.ndim == 0:
             raise refuse("it is one sample with its label, not a batch", file=name,
                          fix="Put the data set into torch.utils.data.DataLoader(dataset, batch_size=64)")

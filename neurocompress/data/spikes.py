@@ -72,6 +72,8 @@ class SpikeData:
     def repeated(self, steps: int | None) -> SpikeData:
         """Samples of one time step repeated to `steps`, without a copy; None leaves them as they are. Raises `Refused`
         for samples of another number of steps."""
+        if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool)):
+            raise refuse(f"steps is {steps!r}", fix="Give a whole number of time steps")
         if steps is None or steps == self.steps:
             return self
         if steps < 1 or self.steps != 1:
