@@ -94,8 +94,10 @@ def test_all_that_refinement_looks_at_is_bounded(seed: int, monkeypatch: pytest.
     looked, after = [0], refinement._Search._after
 
     def counted(self, value):
-        looked[0] += self.columns.size
-        return after(self, value)
+        before, found = self.effort, after(self, value)
+        looked[0] += before - self.effort
+        assert before - self.effort >= value.size
+        return found
 
     monkeypatch.setattr(refinement._Search, "_after", counted)
     made = compress_for(network, load_profile("loihi2"), spikes, recipe_of(method="sbc"), bits=8)

@@ -22,7 +22,7 @@ FEATURES_MAX = 2**17
 #: and no more in all. A processor looks at 100 to 700 million in a second.
 EFFORT_EACH, EFFORT = 2**23, 2**30
 #: Numbers looked at in one search for one neuron.
-EFFORT_NEURON = 2**22
+EFFORT_NEURON = 2**20
 
 
 @dataclass
@@ -131,7 +131,7 @@ def refine_row(
     if not len(used) or violated == 0.0:
         return m.copy(), violated
     fixed = np.setdiff1d(np.arange(len(m)), used)
-    given = min(EFFORT_NEURON, effort.left)
+    given = min(EFFORT_NEURON, max(0, effort.left))
     search = _Search(np.ascontiguousarray(scaled[:, used]), b + scaled[:, fixed] @ m[fixed], m_max[used], given)
     found, left = search.descend(m[used])
     rng = np.random.default_rng(0)
@@ -153,7 +153,8 @@ class _Search:
 
     def __init__(self, a: np.ndarray, b: np.ndarray, m_max: np.ndarray, effort: int):
         self.a, self.b, self.m_max, self.effort = a, b, m_max, effort
-        self.columns = np.concatenate([a.T, -a.T])  # one row per move: +1 on each integer, then -1
+        self.moves = np.concatenate([a, -a], axis=1)  # one column per move: +1 on each integer, then -1
+        self.farthest = np.abs(a).max(axis=1)  # that one move takes each constraint
 
     def descend(self, m: np.ndarray) -> tuple[np.ndarray, float]:
         m, d = m.copy(), len(m)
@@ -169,15 +170,16 @@ class _Search:
                     break
             for k in chosen:
                 m[k % d] += 1 if k < d else -1
-                value = value + self.columns[k]
+                value = value + self.moves[:, k]
             best = float(np.maximum(MARGIN - value, 0.0).sum())
         return m, best
 
     def _after(self, value: np.ndarray) -> np.ndarray:
-        """Summed violation after each single move."""
-        self.effort -= self.columns.size
+        """Summed violation after each single move, which is that of the constraints that one move can reach."""
         short = MARGIN - value
-        lost: np.ndarray = np.maximum(short[None, :] - self.columns, 0.0).sum(axis=1)
+        near = np.flatnonzero(short > -self.farthest)
+        self.effort -= short.size + near.size * self.moves.shape[1]
+        lost: np.ndarray = np.maximum(short[near, None] - self.moves[near], 0.0).sum(axis=0)
         return lost
 
     def _best_pair(self, value: np.ndarray, lost: np.ndarray, best: float) -> list[int]:
@@ -185,7 +187,7 @@ class _Search:
         for first in np.argsort(lost, kind="stable")[:24]:
             if not np.isfinite(lost[first]):
                 break
-            after = np.where(np.isfinite(lost), self._after(value + self.columns[first]), np.inf)
+            after = np.where(np.isfinite(lost), self._after(value + self.moves[:, first]), np.inf)
             second = int(np.argmin(after))
             if after[second] < best - 1e-12 and second != first:
                 return [int(first), second]
@@ -207,6 +209,7 @@ def refine(
     effort = effort or Effort.of(n)
     for j in range(n):
         a, b = constraints(target, j, weight[j])
+        effort.left -= a.size
         row, steps, ends = m[j], step[j], np.full(d, m_max)
         free = np.ones(d, dtype=bool) if mask is None else mask[j]
         if biased:  # the constant input as two more integers, a coarse and a fine one
