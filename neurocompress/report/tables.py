@@ -53,8 +53,11 @@ def console() -> Console:
 
 def table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1,
           total: Sequence[str] | None = None) -> None:
-    """Prints a table; the first `left` columns hold text, the rest numbers; `total` is a last row of its own."""
+    """Prints a table, where it has rows; the first `left` columns hold text, the rest numbers; `total` is a last row of
+    its own."""
     listed = [[one_line(cell) for cell in row] for row in rows]
+    if not listed and total is None:
+        return
     out.print(Text(title, style="bold"))
     for line in layout(out.width, columns, listed, left, total):
         out.print(Text(line.text, style=STYLES[line.kind]), no_wrap=True, overflow="ignore", crop=False)
