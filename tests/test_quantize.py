@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from layer_problems import loss, problem, tensors
 
@@ -58,6 +58,8 @@ def literal_gptq(weight: np.ndarray, hessian: np.ndarray, grid: Grid, mask: np.n
 
 @settings(deadline=None, max_examples=80)
 @given(seeds, schemes, st.integers(1, 3), st.integers(1, 7), st.floats(0.3, 1.0), st.booleans(), st.booleans())
+@example(2226, Scheme(4), 2, 1, 1.0, False, False)  # one input, which never spikes
+@example(2226, Scheme(3, "even", "per-channel", True), 3, 1, 0.5, True, True)
 def test_gptq_follows_the_dense_formula_on_every_kind_of_grid(seed, scheme, rows, d, share, pruned, mirrored):
     weight, hessian = problem(seed, rows, d)
     grid = grid_of(scheme, weight, share)
