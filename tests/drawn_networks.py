@@ -20,6 +20,7 @@ def rules(draw):
         reset=draw(st.sampled_from(["zero", "subtract"])), fire=draw(st.sampled_from([">", ">="])),
         spikes_per_step="many" if many else "one", v_floor=draw(st.booleans()),
         two_phase_reset=not many and draw(st.booleans()), reset_delay=draw(st.booleans()),
+        start=draw(st.sampled_from(["zero", "leak", "reset"])),
         gain=draw(st.sampled_from(["nir", "unit", "unit-synapse"])),
         input_decays=draw(st.booleans()), bias=draw(st.sampled_from(["current", "membrane"])),
         recurrent_bias_at_start=draw(st.booleans()), synaptic_delay=draw(st.integers(0, 2)),

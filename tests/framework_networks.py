@@ -151,7 +151,7 @@ def norse(seed: int, kind: str) -> Drawn:
     torch.manual_seed(seed)
 
     def neurons(n: int, last: bool) -> nn.Module:
-        common = {"tau_mem_inv": number(rng, 50, 400, n), "v_leak": torch.zeros(n)}
+        common = {"tau_mem_inv": number(rng, 50, 400, n), "v_leak": number(rng, -0.3, 0.2, n)}
         if kind == "LIFCell":
             return cells.LIFCell(cells.LIFParameters(tau_syn_inv=number(rng, 100, 500, n),
                                                      v_th=number(rng, 0.3, 0.8, n), **common))
@@ -181,15 +181,18 @@ def spikingjelly(seed: int, kind: str, dt: float) -> Drawn:
 
     def neurons() -> nn.Module:
         threshold, tau = float(rng.uniform(0.5, 1.5)), float(rng.uniform(1.5, 8))
+        rest = float(rng.uniform(-0.3, 0.1))
         if kind == "PLIF":
-            return neuron.ParametricLIFNode(init_tau=tau, decay_input=False, v_threshold=threshold)
+            return neuron.ParametricLIFNode(init_tau=tau, decay_input=False, v_threshold=threshold,
+                                            v_reset=rest)
         if kind == "CUBALIF":
             return neuron.CUBALIFNode(c_decay=float(rng.uniform(0.2, 0.8)), v_decay=float(rng.uniform(0.2, 0.8)),
-                                      v_threshold=threshold)
+                                      v_threshold=threshold, v_reset=rest)
         if kind.startswith("LIF"):
             decays = "decay_input" in kind
-            return neuron.LIFNode(tau=tau, decay_input=decays, v_threshold=threshold * (0.3 if decays else 1.0))
-        return neuron.IFNode(v_threshold=threshold)
+            return neuron.LIFNode(tau=tau, decay_input=decays, v_reset=rest,
+                                  v_threshold=threshold * (0.3 if decays else 1.0))
+        return neuron.IFNode(v_threshold=threshold, v_reset=rest)
 
     if kind == "Conv":
         net: nn.Module = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), neurons(), nn.Flatten(), nn.Linear(75, OUTPUTS),

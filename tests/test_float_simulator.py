@@ -85,7 +85,11 @@ def loop(neuron: Neuron, rule: Conventions, x: np.ndarray) -> np.ndarray:
     threshold = None if neuron.v_threshold is None else float(neuron.v_threshold)
     late = rule.reset_delay and (rule.reset == "subtract" or alpha is not None)
     two_phase = rule.two_phase_reset and rule.reset == "subtract" and not rule.reset_delay
-    v = current = 0.0
+    current, v = 0.0, 0.0
+    if rule.start == "leak" and neuron.v_leak is not None:
+        v = float(neuron.v_leak)
+    if rule.start == "reset" and neuron.v_reset is not None:
+        v = float(neuron.v_reset)
     n, out = 0, []
     for value in x:
         still_above = threshold is not None and v > threshold
@@ -132,6 +136,7 @@ def neurons(draw):
         reset=draw(st.sampled_from(["zero", "subtract"])),
         fire=draw(st.sampled_from([">", ">="])), spikes_per_step=draw(st.sampled_from(["one", "many"])),
         v_floor=draw(st.booleans()), two_phase_reset=draw(st.booleans()), reset_delay=draw(st.booleans()),
+        start=draw(st.sampled_from(["zero", "leak", "reset"])),
         gain=draw(st.sampled_from(["nir", "unit", "unit-synapse"])), input_decays=draw(st.booleans()))
     return parameters, rule
 

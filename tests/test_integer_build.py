@@ -56,7 +56,7 @@ def both(network, spikes):
 rules = st.builds(
     Conventions, dt=st.just(1.0), reset=st.sampled_from(["zero", "subtract"]), fire=st.sampled_from([">", ">="]),
     spikes_per_step=st.sampled_from(["one", "many"]), v_floor=st.booleans(), two_phase_reset=st.booleans(),
-    reset_delay=st.booleans())
+    reset_delay=st.booleans(), start=st.sampled_from(["zero", "reset"]))
 
 
 def coherent(rule: Conventions) -> Conventions:

@@ -96,6 +96,7 @@ def scalar_layer(w: np.ndarray, node: Neuron, rule: Conventions, x: np.ndarray, 
     theta, reset = node.v_threshold, node.v_reset if rule.reset == "zero" else 0.0
     v, current, total, found = np.zeros(len(w)), np.zeros(len(w)), 0.0, []
     out, spikes = np.zeros(len(w)), np.zeros(len(w))
+    v = v + {"zero": 0.0, "leak": node.v_leak, "reset": node.v_reset}[rule.start]
     for t, now in enumerate(x):
         above = v > theta if seen is None else seen[t]["above"]
         drive = gain_syn * (w @ now)

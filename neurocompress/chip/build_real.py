@@ -41,6 +41,7 @@ def real_population(
     elif np.any(late) and not conventions.recurrent_bias_at_start:
         v_init = -np.where(step.beta > 0, late * gain / np.where(step.beta > 0, step.beta, 1), 0) * scale
     in_units = scale / threshold_of(step)  # stored weights in one of the model's units of v
+    v_init = v_init + step.v_start * in_units
     found = Step(
         step.alpha, None if step.alpha is None else one, step.beta, one, bias * scale + step.leak * in_units,
         None if step.v_threshold is None else step.v_threshold * in_units, step.v_reset * in_units)

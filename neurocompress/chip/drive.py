@@ -86,14 +86,15 @@ def constants(node: Node, into: list[Connection], shape: tuple[int, ...], conven
     zero: Array = np.zeros(())
     if step is None:
         distance, leak = height(node)
-        beta, alpha, v_reset = zero, zero, zero
+        beta, alpha, v_reset, v_start = zero, zero, zero, zero
     else:
         beta, leak, v_reset, distance = step.beta, step.leak, step.v_reset, threshold_of(step)
+        v_start = step.v_start
         alpha = zero if step.alpha is None else step.alpha
     constant, late = constant_input(into, shape), constant_input([c for c in into if c.feedback], shape)
     if conventions.recurrent_bias_at_start:
         late = np.zeros_like(late)
-    u_init, v_init = zero, np.asarray(-v_reset / distance)
+    u_init, v_init = zero, np.asarray((v_start - v_reset) / distance)
     per_step = constant * gain / lost(alpha)
     if step is not None and step.alpha is not None:
         if conventions.bias == "current":

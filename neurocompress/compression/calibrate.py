@@ -128,6 +128,8 @@ def _refinable(network: Network, group: tuple[str, ...], spikes: np.ndarray) -> 
         return False
     if any(not isinstance(network.nodes[n], Linear) for n in group):
         return False
+    if np.any(discretize(node, rule).v_start):
+        return False
     if node.v_reset is not None and np.any(node.v_reset) and "v_reset" not in rule.ignore:
         return False
     plain = rule.spikes_per_step == "one" and not rule.v_floor and rule.bias == "current" and rule.output_delay == 0

@@ -41,6 +41,7 @@ class Conventions:
     bias: a bias enters through the synapse like any input ("current"), or its steady state is
         added to the membrane from the first step on ("membrane").
     recurrent_bias_at_start: a feedback connection delivers its bias in the first step already.
+    start: v before the first step: 0 ("zero"), v_leak ("leak") or v_reset ("reset").
     synaptic_delay: time steps that every connection into a neuron takes on top of the graph.
     output_delay: time steps by which a neuron's spikes leave it late.
     ignore: neuron parameters that the platform does not read (it uses their neutral value); "r_without_synapse" is r
@@ -62,6 +63,7 @@ class Conventions:
     input_decays: bool = False
     bias: Literal["current", "membrane"] = "current"
     recurrent_bias_at_start: bool = True
+    start: Literal["zero", "leak", "reset"] = "zero"
     synaptic_delay: int = 0
     output_delay: int = 0
     ignore: tuple[str, ...] = ()
@@ -85,10 +87,11 @@ NIR = Conventions()
 #: How each platform reads a NIR file. dt is the platform's own default; None where it is in the file.
 PRESETS: dict[str, Conventions] = {
     "nir": NIR,
-    "norse": Conventions(dt=1e-3, ignore=("v_reset", "r_without_synapse"), recurrent_bias_at_start=False),
+    "norse": Conventions(
+        dt=1e-3, ignore=("v_reset", "r_without_synapse"), recurrent_bias_at_start=False, start="leak"),
     "snntorch": Conventions(dt=1e-4, reset="subtract", reset_delay=True, two_phase_reset=True),
     "snntorch-nir": Conventions(dt=1e-4, two_phase_reset=True),
-    "spikingjelly": Conventions(dt=1e-4, fire=">="),
+    "spikingjelly": Conventions(dt=1e-4, fire=">=", start="reset"),
     "sinabs": Conventions(
         dt=1e-3, decay="exponential", reset="subtract", fire=">=", spikes_per_step="many",
         v_floor=True, gain="unit",
@@ -109,6 +112,7 @@ Overrides = Mapping[str, object] | Iterable[str]
 CHOICES: dict[str, tuple[str, ...]] = {
     "decay": ("euler", "exponential"), "reset": ("zero", "subtract"), "fire": (">", ">="),
     "spikes_per_step": ("one", "many"), "gain": ("nir", "unit", "unit-synapse"), "bias": ("current", "membrane"),
+    "start": ("zero", "leak", "reset"),
     "weights": ("float", "int8-per-target"), "reading": ("mean", "last", "max"),
 }
 IGNORABLE = ("r", "r_without_synapse", "v_leak", "v_reset", "w_in")

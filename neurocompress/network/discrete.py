@@ -8,7 +8,7 @@ One step of a neuron with input x:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Step:
     """Coefficients of one time step, float64 arrays that broadcast to the neuron's shape.
 
     alpha, gain_syn: None without a synapse. beta 1 for IF. v_threshold: None for a neuron that never spikes.
-    v_reset: 0 where the reset is a subtraction, which does not look at it.
+    v_reset: 0 where the reset is a subtraction, which does not look at it. v_start: v before the first step.
     """
 
     alpha: Array | None
@@ -31,6 +31,7 @@ class Step:
     leak: Array
     v_threshold: Array | None
     v_reset: Array
+    v_start: Array = field(default_factory=lambda: np.zeros(()))
 
     @property
     def input_gain(self) -> Array:
@@ -86,7 +87,8 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
         gain = one if unit else _gain(r, beta)
     threshold = None if neuron.v_threshold is None else np.asarray(neuron.v_threshold, dtype=np.float64)
     v_reset = zero if conventions.reset == "subtract" else value("v_reset", zero)
-    return Step(alpha, gain_syn, beta, gain, leak, threshold, v_reset)
+    starts = {"zero": zero, "leak": value("v_leak", zero), "reset": value("v_reset", zero)}
+    return Step(alpha, gain_syn, beta, gain, leak, threshold, v_reset, starts[conventions.start])
 
 
 def threshold_of(step: Step) -> Array:

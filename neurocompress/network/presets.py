@@ -27,8 +27,8 @@ PRESET_FACTS: dict[str, Facts] = {
         "the equations as NIR has them",
         "the equations; every convention against a scalar loop in plain Python (hypothesis)", False),
     "norse": Facts(
-        "ignores `v_reset`, and `r` of IF and LIF; a feedback bias starts one step late; its own exports need "
-        "`--dt 1e-6`",
+        "ignores `v_reset`, and `r` of IF and LIF; v starts at `v_leak`, a feedback bias one step late; its own "
+        "exports need `--dt 1e-6`",
         "recorded Braille activity (256 steps x 38 recurrent neurons): 0 mismatches; LIF trace: 0 mismatches, v within "
         "1e-6; LIFBoxCell and LIFCell networks that Norse 1.1.0 exported and ran: 0 mismatches; 18 drawn ones, live in "
         "the tests: 0 mismatches, and LIBoxCell readouts within 1e-5", True),
@@ -41,7 +41,8 @@ PRESET_FACTS: dict[str, Facts] = {
         "recorded Braille activity with reset zero and with `--reset subtract`: 0 mismatches; LIF trace: 0 mismatches; "
         "12 drawn networks that snnTorch 1.0.0 imports and runs in the tests: 0 mismatches", True),
     "spikingjelly": Facts(
-        "", "60 drawn networks that SpikingJelly 2.0.0 exports and runs in the tests (IF, LIF, PLIF, CUBALIF; 4 with "
+        "v starts at `v_reset`",
+        "60 drawn networks that SpikingJelly 2.0.0 exports and runs in the tests (IF, LIF, PLIF, CUBALIF; 4 with "
         "convolutions): 0 mismatches", True),
     "sinabs": Facts(
         "several spikes per step, floor at -threshold, input unscaled; time constants in steps",
@@ -74,6 +75,7 @@ MEANINGS: dict[str, str] = {
     "input_decays": "what arrives decays in the step in which it arrives",
     "bias": "a bias passes the synapse, or stands on the membrane in full",
     "recurrent_bias_at_start": "a feedback connection delivers its bias in the first step",
+    "start": "v before the first step: 0, v_leak or v_reset",
     "synaptic_delay": "steps that every connection into neurons takes",
     "output_delay": "steps by which spikes leave a neuron late",
     "ignore": "parameters that the platform does not read",

@@ -41,7 +41,7 @@ class Membrane:
 
         self.watch, self.surrogate = watch, surrogate
         self.peak_u = self.peak_v = torch.zeros((), dtype=dtype, device=device)
-        self.v = torch.zeros(shape, dtype=dtype, device=device)
+        self.v = torch.zeros(shape, dtype=dtype, device=device) + tensor(coefficients.v_start)
         self.beta, self.gain = tensor(coefficients.beta), tensor(coefficients.gain)
         self.leaky = not bool((self.beta == 1).all())
         self.unit_gain = bool((self.gain == 1).all())
