@@ -16,6 +16,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from .errors import Refused, refuse
@@ -97,7 +98,11 @@ def whole_folder(path: str | Path, again: Callable[[], object]) -> Iterator[Path
     place = next(folder for folder in target.parents if folder.exists())
     with _sentences(path), draft(place) as scratch:
         (scratch / NEW).mkdir()
-        yield scratch / NEW
+        try:
+            yield scratch / NEW
+        except Refused as refused:  # of a part, which is named as the user will know it
+            raise Refused(replace(p, file=p.file.replace(str(scratch / NEW), str(path))) for p in refused.problems) \
+                from None
         _sync(scratch / NEW)
         again()
         target.parent.mkdir(parents=True, exist_ok=True)

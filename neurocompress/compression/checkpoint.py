@@ -82,23 +82,28 @@ class Checkpoint:
             facts[name] = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in _ARRAYS}
             facts[name]["held"] = held
             arrays |= {f"{k}.{a}": getattr(layer, a) for a in held}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._mine and not self._lock():
-            return  # another run began meanwhile: this one goes on without
-        self._mine = True
-        stamp = self.folder / KEY
-        if not stamp.exists() or stamp.read_text(encoding="ascii", errors="replace") != self.key:
-            _clear(self.folder)
-            stamp.write_text(self.key, encoding="ascii")
         target = self._file(population)
         partial = target.with_suffix(".partial")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._mine and not self._lock():
+                return  # another run began meanwhile: this one goes on without
+            self._mine = True
+            self._stamp()
             with partial.open("wb") as file:
                 np.savez(file, **(arrays | {"facts": np.array(json.dumps(facts))}))  # type: ignore[arg-type]
             partial.replace(target)
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise unwritable(target, error) from None
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise unwritable(self.folder, error) from None
+
+    def _stamp(self) -> None:
+        """The key of this run, and nothing of another one."""
+        stamp = self.folder / KEY
+        if not stamp.exists() or stamp.read_text(encoding="ascii", errors="replace") != self.key:
+            _clear(self.folder)
+            stamp.write_text(self.key, encoding="ascii")
 
     def remove(self) -> None:
         """The run is complete."""

@@ -36,12 +36,18 @@ def emit(network: IntegerNetwork, folder: Path, convolutions: Literal["Conv", "S
     folder = Path(folder)
     _refuse_others(folder)
     with whole_folder(folder, lambda: _refuse_others(folder)) as made:
-        shutil.copytree(STATIC, made, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
-        if "import Neurons" not in text:
-            shutil.rmtree(made / "neurons")
+        for part in static_files("import Neurons" in text):
+            (made / part).parent.mkdir(exist_ok=True)
+            shutil.copyfile(STATIC / part, made / part)
         (made / "program.py").write_text(text, encoding="utf-8")
         with open(made / "weights.npz", "wb") as file:
             np.savez(file, **weights)  # type: ignore[arg-type]
+
+
+def static_files(neurons: bool) -> list[Path]:
+    """What programs have in common, below `STATIC`; `neurons` only where a program needs them."""
+    found = (p.relative_to(STATIC) for p in sorted(STATIC.rglob("*.py")))
+    return [p for p in found if neurons or p.parts[0] != "neurons"]
 
 
 def _refuse_others(folder: Path) -> None:
