@@ -29,7 +29,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 DEPLOY = ["deploy", "model.nir", "data.npz"]
 #: Beside the verbs as they are typed: the writing of a bundle alone, since all before it takes a second each time.
 MORE: dict[str, tuple[list[str], Callable[[Path, Path], None]]] = {
-    "deploy over a bundle": (DEPLOY, old_bundle),
+    "deploy over a bundle": ([*DEPLOY, "--last"], old_bundle),
     "deploy by two renames": ([*DEPLOY, "--two-renames", "--last"], old_bundle),
     "deploy anew": ([*DEPLOY, "--last"], nothing), "emit": (["emit", "b8/integer.npz"], old_program),
 }
