@@ -11,7 +11,7 @@ import numpy as np
 
 from . import bundle
 from .chip.features import features, readout_on, with_conventions
-from .chip.fit import Fit, check_fit, fit_of, plan_of, with_rounding
+from .chip.fit import Fit, check_fit, fit_of, left_to_zeros, plan_of, with_rounding
 from .chip.incoming import on_chip_alone
 from .chip.profile import Profile, load_profile
 from .chip.search import Found, mildest_of_weights, one_width, prunes
@@ -129,6 +129,8 @@ def check_compressed(
     plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
     fit = fit_of(found.plan if found.fits else plan)
+    if found.fits and any(found.sparsity.values()):
+        fit = left_to_zeros(fit, plan)
     return replace(fit, notes=(*said, *fit.notes), read_by=ends.by, host=tuple(ends.host)), found
 
 

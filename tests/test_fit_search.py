@@ -202,7 +202,7 @@ def test_the_smallest_network_within_a_loss_of_accuracy(tmp_path: Path) -> None:
     assert indices is not None
     assert len(indices) == 120 + 60  # those that calibrated, and half of the others, which chose
     with pytest.raises(Unfit, match="at least"):
-        deploy(MODEL, "loihi1", data=data, max_drop=0.0, method="magnitude", bits=1)
+        deploy(MODEL, "loihi1", data=data, max_drop=0.0, method="magnitude", bits=2)
 
 
 @pytest.fixture

@@ -165,3 +165,25 @@ def test_what_rounding_may_free_is_decided_by_deploy() -> None:
                            "out": Output()})
         found = with_rounding(check_fit(made_of, chip("refuse")))
         assert (found.verdict, found.fits, codes(found)) == (verdict, False, {"NC207"})
+
+
+def test_one_bit_of_both_signs_is_a_width_that_loihi_has_not(tmp_path: Path) -> None:
+    """Lava, weightutils: one bit of mixed signs is -256 or 0."""
+    from neurocompress.backends import backend
+
+    backend("nir").write(small(), tmp_path / "m.nir")
+    found = check(tmp_path / "m.nir", "loihi1", bits=1)
+    assert codes(found) == {"NC105"}
+    assert {v.apply["bits"] for v in found.violations} == {2}
+    assert codes(check(tmp_path / "m.nir", "loihi1", bits=2)) == set()
+    assert codes(check(tmp_path / "m.nir", "spinnaker2", bits=1)) == set()
+
+
+def test_a_search_that_prunes_leaves_the_verdict_to_deploy(shared: Path) -> None:
+    from neurocompress.verbs import check_compressed
+
+    folder = shared / "faults/networks"
+    fit, found = check_compressed(folder / "fit-crash-1069.nir", folder / "tight.yaml")
+    assert found.fits
+    assert fit.fits
+    assert (fit.verdict, {u.code for u in fit.undecided} > set()) == ("decided by deploy", True)

@@ -287,6 +287,15 @@ def with_rounding(fit: Fit) -> Fit:
     return replace(fit, verdict=DECIDED, undecided=(*fit.undecided, *said))
 
 
+def left_to_zeros(fit: Fit, before: Plan) -> Fit:
+    """A fit that rests on weights to be pruned: deploy chooses with data which ones, and says whether limits that
+    depend on where they lie are kept. before: the plan without pruning."""
+    said = tuple(Undecided(v.code, v.layer, v.resource, f"{v.resource}: kept by zeros where the smallest weights are; "
+                           "deploy --fit chooses them by loss, and holds them against the limit again")
+                 for v in before.findings if isinstance(v, Violation))
+    return replace(fit, verdict=DECIDED, undecided=(*fit.undecided, *said)) if said else fit
+
+
 def _stages(plan: Plan) -> dict[str, list[Layer]]:
     """Layers by population: its partial sums, then the population itself."""
     found: dict[str, list[Layer]] = {}

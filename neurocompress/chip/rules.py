@@ -23,6 +23,7 @@ from . import (  # noqa: F401 (they register themselves)
 from .entry import Entry
 from .memory import stored_bits
 from .rule import RULES, Case, Finding, Unchecked, Undecided, Violation, limit_of, rule
+from .units import holds_both_signs
 
 __all__ = ["RULES", "Case", "Finding", "Unchecked", "Undecided", "Violation", "explain", "findings"]
 
@@ -114,7 +115,7 @@ def delays(case: Case) -> Iterator[Finding]:
 
 @rule("NC105", "weights.bits", stops=True)
 def weight_bits(case: Case) -> Iterator[Finding]:
-    """Weights are stored in a width that the chip has."""
+    """Weights are stored in a width that the chip has, and that holds both signs."""
     allowed = case.profile.weights.bits.value
     if allowed is None:
         yield Unchecked("NC105", "bits per weight", case.profile.weights.bits.source)
@@ -125,6 +126,10 @@ def weight_bits(case: Case) -> Iterator[Finding]:
             yield Violation("NC105", name, "bits per weight", bits, use if bits > use else max(
                 (b for b in allowed if b < bits), default=use), "bits",
                 f"Use {use} bits; {case.profile.title} stores {', '.join(map(str, allowed))}", apply={"bits": use})
+        elif not holds_both_signs(case.profile, bits):
+            use = min(b for b in allowed if b > bits)
+            yield Violation("NC105", name, "bits per weight of both signs", use, bits, "bits",
+                            f"Use {use} bits: weights of {bits} bit hold no number above 0", apply={"bits": use})
 
 
 @rule("NC106", "neurons.membrane_readout")

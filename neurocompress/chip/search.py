@@ -21,6 +21,7 @@ from ..shown import listed
 from .plan import Plan
 from .rules import RULES, Violation
 from .schema import FanInPolicy
+from .units import holds_both_signs
 
 Floats = NDArray[np.float64]
 Levels = NDArray[np.int64]  # (groups,) indices into SHARES
@@ -286,7 +287,8 @@ def one_width(bits: int | Mapping[str, int] | None) -> int | None:
 def widths_of(plan: Plan, bits: int | None) -> list[int]:
     """Bits to try: those given, or the chip's default and all that are fewer."""
     default = plan.profile.default_bits
-    return [bits] if bits is not None else [b for b in plan.profile.weights.bits.value or [default] if b <= default]
+    return [bits] if bits is not None else [
+        b for b in plan.profile.weights.bits.value or [default] if b <= default and holds_both_signs(plan.profile, b)]
 
 
 def violations(plan: Plan) -> tuple[Violation, ...]:

@@ -66,6 +66,14 @@ def weight_format(profile: Profile, bits: int | None) -> WeightFormat:
         low, high, scale, "beside" if beside else "mixed")
 
 
+def holds_both_signs(profile: Profile, bits: int) -> bool:
+    """Whether weights of so many bits reach as far above 0 as below: one bit of Loihi holds -1 and 0."""
+    fmt = weight_format(profile, bits)
+    if fmt.sign == "beside" or profile.weights.scale.value == "per-population":
+        return True
+    return bits > 1 or profile.weights.mixed_sign_bits.value in (0, None)
+
+
 @dataclass(frozen=True, eq=False)
 class Units:
     """vth: threshold mantissa, int64 (float64 where states are real, and of neurons that never spike, whose potentials
