@@ -133,6 +133,8 @@ def _integer(p: Population) -> Said:
         if not (name == "v_floor" and value is None) and not (
                 _spreads(value, p.shape, "iu") and -top < np.min(value) and np.max(value) < top):
             yield f"{name} holds no integers for {p.shape} neurons"
+    if not _spreads(p.unit, p.shape, "fiu"):
+        yield f"unit holds no numbers for {p.shape} neurons"
     if not _whole(p.bias_exp, 0, 31):
         yield "bias_exp is no number from 0 to 31"
     yield from _choices(p, reset=("zero", "subtract"), fire=(">", ">="), spikes_per_step=("one", "many"))
@@ -146,13 +148,12 @@ def _real(p: RealPopulation) -> Said:
     open_ = ("alpha", "gain_syn", "v_threshold")
     for f in fields(Step):
         value = getattr(p.step, f.name)
-        if not (f.name in open_ and value is None) and not (
-                isinstance(value, np.ndarray) and _spreads(value, p.shape, "fiu")):
+        if not (f.name in open_ and value is None) and not _spreads(value, p.shape, "fiu"):
             yield f"step.{f.name} holds no numbers for {p.shape} neurons"
     if (p.step.alpha is None) != (p.step.gain_syn is None):
         yield "step has alpha without gain_syn, or the other way round"
     for name in ("v_init", "unit"):
-        if not (isinstance(getattr(p, name), np.ndarray) and _spreads(getattr(p, name), p.shape, "fiu")):
+        if not _spreads(getattr(p, name), p.shape, "fiu"):
             yield f"{name} holds no numbers for {p.shape} neurons"
 
 
@@ -195,11 +196,16 @@ def _synapses(s: Synapses, integer: bool) -> Said:
     delay = s.extra_delay
     if not (_spreads(delay, (sources,), "iu") and np.min(delay) >= 0 and np.max(delay) <= MAX_STEPS):
         yield f"extra_delay holds no steps from 0 to {MAX_STEPS}"
-    yield from _choices(s, sign=("mixed", "excitatory", "inhibitory"))
+    yield from _choices(s, sign=("mixed", "excitatory", "inhibitory", "beside"))
     yield from _truths(s, "feedback")
 
 
 def _kernel(kernel: Kernel, weight: np.ndarray, source: Shape, target: Shape) -> Said:
+    if not _is_shape(kernel.input_shape) or not _is_shape(kernel.output_shape) or (
+            math.prod(kernel.input_shape), math.prod(kernel.output_shape)) != (math.prod(source), math.prod(target)):
+        yield "kernel does not lead from its source to its target"
+        return
+    source, target = kernel.input_shape, kernel.output_shape  # a population may have the same neurons in one axis
     n = len(source) - 1
     right: Callable[[object, int], bool] = lambda value, low: (  # noqa: E731
         isinstance(value, tuple) and len(value) == n and all(_whole(v, low, MAX_NEURONS) for v in value))
