@@ -124,6 +124,10 @@ def test_every_error_is_reported_with_its_line_and_key(tmp_path: Path) -> None:
     ("vendor: Intel", "vendor: [Intel", "not valid YAML"),
     ("vendor: Intel", "vendor: !!python/object/apply:os.system [ls]",
      "line 5, key 'vendor': YAML reads the value as 'python/object/apply:os.system'"),
+    ("activation_shift: {value: 6,", "activation_shift: {value: 10000000000,",
+     "key 'arithmetic.activation_shift.value': input should be less than or equal to 62"),
+    ("  mixed_sign_bits:\n    value: 1\n", "  mixed_sign_bits:\n    value: 1000000000000\n",
+     "key 'weights.mixed_sign_bits.value': input should be less than or equal to 62"),
     ("vendor: Intel", "vendor: 2018-01-16", "key 'vendor': YAML reads the value as 'timestamp'"),
     ("year: 2018", f"year: 0x{'f' * 5000}", "key 'year': the integer 0xffffffffffffffffffffffffffff ... is beyond"),
 ])

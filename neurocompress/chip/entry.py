@@ -11,6 +11,7 @@ from ..yaml_file import Part
 T = TypeVar("T")
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10**15)]  # sums of them stay within 64 bits
+Width = Annotated[int, Field(ge=0, le=62)]  # of a number in bits, or of a shift: 2 to its power fits into 64 bits
 Amount = Annotated[float, Field(ge=0)]
 
 #: Bits in one unit of memory, for every unit that a profile may use.

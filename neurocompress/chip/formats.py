@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ..errors import refuse
 from ..yaml_file import Part
-from .entry import Amount, Count, Entry
+from .entry import Amount, Entry, Width
 from .integer import Arithmetic
 from .real import Analog, FloatState
 
@@ -28,12 +28,12 @@ class IntegerFormats(Part):
     form: Literal["loihi", "integer"]
     state_bits: Entry[Annotated[int, Field(ge=2, le=30)]]
     decay_bits: Entry[Annotated[int, Field(ge=1, le=20)]]
-    activation_shift: Entry[Count]
-    threshold_bits: Entry[Count]
-    threshold_shift: Entry[Count]
-    bias_mantissa_bits: Entry[Count]
-    bias_exponent_max: Entry[Count]
-    bias_exponent_min: Entry[Count] | None = None
+    activation_shift: Entry[Width]
+    threshold_bits: Entry[Width]
+    threshold_shift: Entry[Width]
+    bias_mantissa_bits: Entry[Width]
+    bias_exponent_max: Entry[Width]
+    bias_exponent_min: Entry[Width] | None = None
 
 
 class FloatStateFormats(Part):

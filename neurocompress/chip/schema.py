@@ -14,12 +14,13 @@ from pydantic import Field
 from ..errors import refuse
 from ..shown import listed
 from ..yaml_file import Part
-from .entry import Amount, Count, Entry, MemorySize, Text
+from .entry import Amount, Count, Entry, MemorySize, Text, Width
 from .formats import AnalogFormats, ChipArithmetic, FloatStateFormats, Formats, IntegerFormats, arithmetic_of
 
 __all__ = ["AnalogFormats", "Entry", "FloatStateFormats", "IntegerFormats", "Profile", "describe", "entries"]
 
 Reset = Literal["native", "custom", "two compartments"]
+Exponent = Annotated[int, Field(ge=-62, le=62)]
 Counts = Annotated[list[Count], Field(min_length=1)]
 FanInPolicy = Literal["refuse", "prune", "split", "join"]
 
@@ -107,11 +108,11 @@ class Weights(Part):
     bits: Entry[Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1)]]
     default_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
     magnitude_bits: Entry[Annotated[int, Field(ge=1, le=64)]]
-    mixed_sign_bits: Entry[Count]
+    mixed_sign_bits: Entry[Width]
     signs: Entry[list[Literal["mixed", "excitatory", "inhibitory"]]]
     scale: Entry[Literal["per-connection", "per-channel", "per-population"]]
     mixed_range: Entry[Literal["twos-complement", "symmetric", "beside"]] | None = None
-    exponent: Entry[Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
+    exponent: Entry[Annotated[list[Exponent], Field(min_length=2, max_length=2)]] | None = None
 
 
 class Neurons(Part):
@@ -121,7 +122,7 @@ class Neurons(Part):
     models: Entry[list[Literal["I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "Threshold"]]]
     reset: Entry[dict[Literal["zero", "subtract"], Reset]]
     reset_delay: Entry[bool] | None = None
-    graded_spikes: Entry[Count]
+    graded_spikes: Entry[Width]
     delay_max: Entry[Count]
     membrane_readout: Entry[bool] | None = None
 
