@@ -18,6 +18,7 @@ from .chip.profile import Profile
 from .chip.rule import Violation
 from .chip.schema import FanInPolicy
 from .chip.search import (
+    BOUND,
     SHARES,
     Found,
     Losses,
@@ -124,11 +125,13 @@ def compress_to_fit(
     search = _Fitting(network, board, spikes, recipe, progress)
     found = as_it_is(search.plan)
     if not found.fits:  # before it takes long to measure what layers lose
-        found = mildest_of_weights(search.plan, search.bits, fan_in_pruned=False)
+        found = mildest_of_weights(search.plan, search.bits, fan_in_pruned=False, bound=np.inf)
     if not found.fits:
         raise unfit(board.profile, found)
     if found.loss:
         found = mildest(search.plan, search.losses, search.widths)
+        if found.beyond:
+            raise unfit(board.profile, found)
     margin = 0.0
     for _ in range(ROUNDS):
         made = search.compressed(found.bits, found.sparsity)
@@ -255,6 +258,8 @@ def unfit(profile: Profile, found: Found) -> Unfit:
             for n, how in zip(found.chips, ("without compression", "with compression"), strict=True) if n]
     fix = "; ".join(ways) or "No number of chips would do: choose another target or a smaller network"
     of = titles_of(found.plan.network)
+    if found.beyond:
+        return Unfit(Problem(f"no compression within the bound makes it fit {profile.title}: {found.said}", fix=fix))
     return Unfit(Problem(f"no compression makes it fit {profile.title}: {_needs(v)}", f"{v.code} {of(v.layer)}", fix)
                  for v in found.walls)
 
@@ -272,4 +277,5 @@ def _cost(found: Found, made: Compressed) -> tuple[str, ...]:
             + (f" and zeros in {sparse}" if sparse else "")]
     said += [f"'{n}' keeps at most {most} synapses to a neuron, the chip's limit"
              for n, most in found.plan.fan_in.items()]
-    return (*said, f"its estimated loss is {found.loss:.3g} {found.unit}; {found.tried} choices were tried")
+    worst = f"{found.worst[1]:.3g} of '{found.worst[0]}' (at most {BOUND:g})"
+    return (*said, f"its estimated loss is {found.loss:.3g} {found.unit}, {worst}; {found.tried} choices were tried")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
 
 from neurocompress import deployment, fitting, pipeline
+from neurocompress.backends import backend
 from neurocompress.chip.fit import check_fit, plan_of
 from neurocompress.chip.profile import Profile
 from neurocompress.chip.rule import Violation
-from neurocompress.chip.search import SHARES, Losses, chips_for, mildest, mildest_of_weights, violations
+from neurocompress.chip.search import BOUND, SHARES, Losses, chips_for, mildest, mildest_of_weights, violations
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.data.spikes import load_spikes
 from neurocompress.deployment import deploy
@@ -57,10 +58,11 @@ def test_what_the_search_gives_fits(network: Network, name: str) -> None:
     plan = plan_of(network, chip(name))
     found = mildest_of_weights(plan, None, fan_in_pruned=name in ("refuse", "prune"))
     again = check_fit(network, chip(name), found.bits, found.sparsity, fan_in=found.plan.fan_in)
-    assert again.fits == found.fits
+    assert again.fits == (not found.walls)
+    assert found.beyond == (found.worst[1] > BOUND and not found.walls)
     if not any(isinstance(f, Violation) for f in plan.findings):
         assert not any(found.sparsity.values())
-    if not found.fits:
+    if found.walls:
         assert {v.code for v in found.walls} <= {v.code for v in again.violations}
 
 
@@ -69,7 +71,7 @@ def test_a_search_comes_close_to_the_best_of_all_choices(tmp_path: Path) -> None
     there = small(tmp_path, words=60)
     plan = plan_of(network, there)
     losses = Losses.of_weights(plan.connections, widths)
-    found = mildest(plan, losses, widths)
+    found = mildest(plan, losses, widths, bound=np.inf)
     best = np.inf
     for bits, *levels in product(widths, range(0, len(SHARES), 2), range(0, len(SHARES), 2)):
         sparsity = losses.sparsity(np.array(levels))
@@ -83,7 +85,7 @@ def test_every_layer_is_as_dense_as_the_others_let_it_be(tmp_path: Path) -> None
     network = dense(2, 60, 30, 20, 10)
     plan = plan_of(network, small(tmp_path, words=90))
     losses = Losses.of_weights(plan.connections, [8])
-    found = mildest(plan, losses, [8])
+    found = mildest(plan, losses, [8], bound=np.inf)
     assert found.fits
     for (name,) in losses.layers:
         level = int(np.argmin(np.abs(1 - SHARES - found.sparsity[name])))
@@ -110,8 +112,35 @@ def test_walls_are_named_with_the_chips_that_would_do(tmp_path: Path) -> None:
     assert check_fit(plan.network, plan.profile, chips=2).fits
     many = plan_of(dense(4, 5000, 10), small(tmp_path, "few", words=16384, cores=2, axons_in=100))
     wall = mildest_of_weights(many.changed(sparsity={"w0": 0.0}), None, fan_in_pruned=False)
-    assert wall.fits  # 99.9 % sparsity leaves 5 sources
+    assert not wall.fits  # 99.9 % sparsity would leave 5 sources
+    assert (wall.walls, wall.beyond) == ((), True)
+    assert wall.chips[0] is None
     assert chips_for(many) is None
+
+
+def test_no_layer_is_pruned_beyond_the_bound_and_what_it_would_take_is_said(tmp_path: Path, run: Run) -> None:
+    """40 x 24 weights at 8 bits and an index: room for all, for half of their squares, or for a handful of them."""
+    network = dense(6, 40, 24)
+    ends = {}
+    for words in (120, 40, 12):
+        plan = plan_of(network, small(tmp_path, f"w{words}", words=words))
+        ends[words] = mildest_of_weights(plan, 8, fan_in_pruned=False)
+    assert ends[120].fits
+    squares = np.sort(np.square(np.asarray(network.nodes["w0"].weight)).ravel())  # type: ignore[union-attr]
+    for words in (40, 12):
+        found = ends[words]
+        drop = round(found.sparsity["w0"] * squares.size)
+        rounding = Losses.of_weights(plan.connections, [8]).rounding[8][0] * (1 - found.sparsity["w0"])
+        assert found.worst == ("w0", pytest.approx(squares[:drop].sum() / squares.sum() + rounding, rel=0.02))
+        assert found.fits == (found.worst[1] <= BOUND)
+    assert ends[12].beyond
+    assert f"loses {ends[12].worst[1]:.3g} of the squared weights of 'w0'" in ends[12].said
+    backend("nir").write(network, tmp_path / "net.nir")
+    seen = run("check", tmp_path / "net.nir", "--profile", tmp_path / "w12.yaml", "--bits", 8, "--fit")
+    assert seen.status == 1
+    assert "No compression within the bound makes it fit" in seen.out
+    seen = run("check", tmp_path / "net.nir", "--profile", tmp_path / "w12.yaml", "--bits", 8, "--fit", "--json")
+    assert (seen.json["compression"]["beyond"], seen.json["compression"]["loss_bound"]) == (True, BOUND)
 
 
 def test_bits_that_are_given_are_kept(tmp_path: Path) -> None:
@@ -134,7 +163,7 @@ def test_a_deployed_network_fits_with_its_real_weights(tmp_path: Path) -> None:
 
 
 def test_the_search_goes_on_when_real_weights_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    board = Board(small(tmp_path))
+    board = Board(small(tmp_path, words=700), bits=8)
     spikes = load_spikes(DATA, (64,)).spikes[:32]
     kept: list[int] = []
     real = Board.fit
@@ -151,9 +180,9 @@ def test_the_search_goes_on_when_real_weights_do_not_fit(tmp_path: Path, monkeyp
 
 
 def test_what_learning_breaks_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small(tmp_path)
+    small(tmp_path, words=700)
     monkeypatch.setattr(deployment, "learned", lambda made, spikes, tell: replace(made, network=made.original))
-    made = deploy(MODEL, tmp_path / "small.yaml", data=DATA, fit=True, method="magnitude")
+    made = deploy(MODEL, tmp_path / "small.yaml", data=DATA, fit=True, method="magnitude", bits=8)
     assert made.fit.fits
     assert made.compressed.network is not made.compressed.original
 
@@ -211,7 +240,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_the_command_line_searches_and_explains(run: Run, tmp_path: Path) -> None:
-    small(tmp_path)
+    small(tmp_path, words=700)
     chosen = ("--profile", tmp_path / "small.yaml")
     seen = run("check", MODEL, *chosen, "--fit", "--json")
     assert seen.status == 0

@@ -31,6 +31,9 @@ SHARES: Floats = np.array([1, .8, .65, .5, .4, .32, .25, .2, .16, .125, .1, .08,
                            .0125, .01, .008, .005, .0032, .002, .001])
 #: Steps of the price of a weight, from nothing to all of a layer's loss for a single weight.
 PRICES = 96
+#: Share of its squares that a layer may lose: beyond it what a layer loses outweighs what it keeps, and an estimate
+#: that adds up squares says nothing any more of what the network computes.
+BOUND = 0.5
 #: Chips that are tried when one is not enough.
 MOST_CHIPS = 1 << 16
 
@@ -115,7 +118,8 @@ def _tails(magnitude: np.ndarray) -> Floats:
 class Found:
     """plan: fits, or where nothing does the hardest compression. bits: of all layers. sparsity: by layer. loss: the
     estimate, in `unit`. walls: what stops it, worst first, empty when it fits. price: that a weight had.
-    chips: that would do where nothing fits, without compression and with the hardest; None when no number would."""
+    chips: that would do where nothing fits, without compression and with the hardest; None when no number would.
+    worst: the layer that loses most and its loss; beyond: it is above BOUND, and nothing below it fits."""
 
     plan: Plan
     bits: int
@@ -126,10 +130,20 @@ class Found:
     price: float
     chips: tuple[int | None, int | None] = (None, None)
     tried: int = 1
+    worst: tuple[str, float] = ("", 0.0)
+    beyond: bool = False
 
     @property
     def fits(self) -> bool:
-        return not self.walls
+        return not self.walls and not self.beyond
+
+    @property
+    def said(self) -> str:
+        """What the mildest compression would lose, where that is beyond the bound."""
+        zeros = ", ".join(f"'{name}' {share:.1%}" for name, share in self.sparsity.items() if share)
+        return (f"the mildest that fits ({self.bits} bit; zeros: {zeros}) loses {self.worst[1]:.3g} "
+                f"{self.unit.partition('(')[2].replace('the share of its', 'of the').partition(' that')[0]} of "
+                f"'{self.worst[0]}', and above {BOUND:g} a layer loses more than it keeps")
 
     def __repr__(self) -> str:
         head = f"{'Fits' if self.fits else 'Does not fit'} with {self.bits} bit"
@@ -144,30 +158,32 @@ class Found:
         return {
             "fits": self.fits, "bits": self.bits, "sparsity": dict(self.sparsity), "fan_in": dict(self.plan.fan_in),
             "loss": self.loss, "loss_unit": self.unit, "tried": self.tried,
+            "loss_bound": BOUND, "worst_layer": self.worst[0], "worst_layer_loss": self.worst[1], "beyond": self.beyond,
             "chips_uncompressed": self.chips[0], "chips_compressed": self.chips[1],
             "walls": [{"code": v.code, "layer": v.layer, "resource": v.resource, "needed": v.needed,
                        "available": v.available} for v in self.walls],
         }
 
 
-def mildest(plan: Plan, losses: Losses, widths: list[int], margin: float = 0.0) -> Found:
+def mildest(plan: Plan, losses: Losses, widths: list[int], margin: float = 0.0, bound: float = BOUND) -> Found:
     """The choice of least loss that fits, among `widths` for all layers and SHARES for each.
 
-    margin: so much more of a pruned layer's weights is counted than shall stay: real ones can take more.
+    margin: so much more of a pruned layer's weights is counted than shall stay: real ones can take more. bound: that no
+    layer's loss may pass; where only choices beyond it fit, the mildest of them is given as one that does not.
     """
-    search = _Search(plan, losses, margin)
+    search = _Search(plan, losses, margin, math.inf)
     hardest = search.choice(min(widths), 0.0, search.everything)
     if not hardest.fits:
         chips = chips_for(plan), chips_for(hardest.plan)
         return replace(hardest, chips=chips, tried=search.tried)
-    best: Found | None = None
-    for bits in sorted(widths, reverse=True):
-        if best is not None and losses.loss(bits, search.nothing) >= best.loss:
-            break  # rounding alone loses more
-        found = search.at(bits)
-        if found.fits and (best is None or found.loss < best.loss):
-            best = found
-    return replace(best or hardest, tried=search.tried)
+    if math.isfinite(bound):
+        within = _Search(plan, losses, margin, bound)
+        if best := within.best(widths):
+            return replace(best, tried=search.tried + within.tried)
+    best = search.best(widths) or hardest
+    if best.worst[1] <= bound:
+        return replace(best, tried=search.tried)
+    return replace(best, tried=search.tried, beyond=True, chips=(chips_for(plan), None))
 
 
 def as_it_is(plan: Plan) -> Found:
@@ -178,23 +194,42 @@ def as_it_is(plan: Plan) -> Found:
 
 
 class _Search:
-    def __init__(self, plan: Plan, losses: Losses, margin: float):
-        self.plan, self.losses, self.margin, self.tried = plan, losses, margin, 0
+    def __init__(self, plan: Plan, losses: Losses, margin: float, bound: float):
+        self.plan, self.losses, self.margin, self.bound, self.tried = plan, losses, margin, bound, 0
         self.nothing = np.zeros(len(losses.layers), dtype=np.int64)
         self.everything = np.full(len(losses.layers), len(SHARES) - 1)
         self.group_of = {n: k for k, group in enumerate(losses.layers) for n in group}
 
+    def best(self, widths: list[int]) -> Found | None:
+        """The choice of least loss that fits, None where none does."""
+        best: Found | None = None
+        for bits in sorted(widths, reverse=True):
+            if best is not None and self.losses.loss(bits, self.nothing) >= best.loss:
+                break  # rounding alone loses more
+            if (self.last(bits) < 0).any():
+                continue  # rounding alone is beyond the bound
+            found = self.at(bits)
+            if found.fits and (best is None or found.loss < best.loss):
+                best = found
+        return best
+
+    def last(self, bits: int) -> Levels:
+        """(groups,) the last level within the bound, -1 where none is."""
+        found: Levels = (self.losses.table(bits) <= self.bound).cumprod(axis=1).sum(axis=1) - 1
+        return found
+
     def at(self, bits: int) -> Found:
         """The mildest choice with these bits, or one that does not fit."""
+        last = self.last(bits)
         prices = [0.0, *np.geomspace(*self.losses.prices(bits), PRICES)]
         least, stride = self.nothing.copy(), self.nothing.copy()
         while True:  # what breaks a rule of its own layer is pruned there, in steps that grow
             found = self.choice(bits, prices[0], least)
-            local = self._local(found) & (least < self.everything)
+            local = self._local(found) & (least < last)
             if not local.any():
                 break
             stride = np.where(local, np.maximum(1, 2 * stride), stride)
-            least = np.minimum(least + stride * local, self.everything)
+            least = np.minimum(least + stride * local, last)
         for k in np.flatnonzero(least):  # and no further than it must
             low, high = int(least[k] - stride[k]), int(least[k])
             while high - low > 1:
@@ -220,7 +255,7 @@ class _Search:
     def _relaxed(self, found: Found, least: Levels) -> Found:
         """Every group as mild as the others let it be, the one that loses most first: what is dear may free nothing
         that is short."""
-        levels = self.losses.levels(found.bits, found.price, least)
+        levels = np.minimum(self.losses.levels(found.bits, found.price, least), self.last(found.bits))
         lost = self.losses.table(found.bits)[np.arange(len(levels)), levels]
         for k in np.argsort(-lost, kind="stable"):
             low, high, level = int(least[k]) - 1, int(levels[k]), int(least[k])  # does not fit, fits, tried next
@@ -237,15 +272,18 @@ class _Search:
         return found
 
     def choice(self, bits: int, price: float, least: Levels) -> Found:
-        return self.taken(bits, price, self.losses.levels(bits, float(price), least))
+        levels = self.losses.levels(bits, float(price), least)
+        return self.taken(bits, price, np.minimum(levels, self.last(bits)))
 
     def taken(self, bits: int, price: float, levels: Levels) -> Found:
         sparsity = self.losses.sparsity(levels)
         self.tried += 1
         counted = {n: max(0.0, 1.0 - (1.0 - s) * (1.0 + self.margin)) for n, s in sparsity.items()}
         plan = self.plan.changed(bits=dict.fromkeys(self.plan.bits, bits), sparsity=counted)
+        lost = self.losses.table(bits)[np.arange(len(levels)), levels]
+        worst = ("", 0.0) if not lost.size else (self.losses.layers[int(lost.argmax())][0], float(lost.max()))
         return Found(plan, bits, sparsity, self.losses.loss(bits, levels), self.losses.unit, violations(plan),
-                     float(price))
+                     float(price), worst=worst)
 
     def _local(self, found: Found) -> NDArray[np.bool_]:
         """(groups,) whether it breaks a rule of its layer alone that sparsity can relieve."""
@@ -261,13 +299,14 @@ class _Search:
         return broken
 
 
-def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool) -> Found:
+def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool, bound: float = BOUND) -> Found:
     """`mildest` by the weights alone. bits: for all layers; the chip's default and fewer without it. fan_in_pruned:
     neurons above the chip's limit are pruned to it."""
     plan = plan.pruned_to_limits() if fan_in_pruned else plan
     widths = widths_of(plan, bits)
     found = as_it_is(plan)
-    return found if found.fits or plan.stopping else mildest(plan, Losses.of_weights(plan.connections, widths), widths)
+    return found if found.fits or plan.stopping else mildest(
+        plan, Losses.of_weights(plan.connections, widths), widths, bound=bound)
 
 
 def prunes(plan: Plan, said: FanInPolicy | None) -> bool:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..chip.fit import Fit
+from ..chip.search import BOUND
 from ..plain import one_line, printable
 from .figures import amount, change, count, joules, percent, rate, share, size
 from .layout import layout
@@ -237,6 +238,15 @@ def _compression(out: Console, found: Fit, compression: Found | None) -> None:
     if compression.fits:
         out.print(Text(one_line(f"The mildest compression that fits: {what}"), style="bold"))
         out.print(Text(f"Estimated loss: {compression.loss:.3g} {compression.unit}"))
+        if compression.loss:
+            out.print(Text(one_line(f"Most of it: {compression.worst[1]:.3g} of {of(compression.worst[0])}; the search "
+                                    f"stops at {BOUND:g}, where a layer loses as much as it keeps")))
+        return
+    if compression.beyond:
+        out.print(Text("No compression within the bound makes it fit", style="bold red"))
+        out.print(Text(one_line(f"  {compression.said}")))
+        if compression.chips[0]:
+            out.print(Text(f"  It would fit {_chips(compression.chips[0])} as it is"))
         return
     out.print(Text("No compression makes it fit", style="bold red"))
     for wall in dict.fromkeys(f"{v.code} {of(v.layer)}: {v.resource}: needs {amount(v.needed, v.unit)}, has "
