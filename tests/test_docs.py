@@ -21,9 +21,10 @@ from neurocompress.data.spikes import load_spikes
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: Flags of other programs that the pages name: pip, uv, the emitted program, benchmarks.
-OTHERS = {"--table", "--ablation", "--data", "--out", "--states", "--samples", "--seeds", "--points", "--train",
-          "--frames", "--model", "--calibration", "--binary", "--record"}
+ROOT = DOCS.parent
+#: Flags of other programs of the project that the pages name: benchmarks, attacks, the emitted program.
+OTHERS = {flag for folder in ("benchmarks", "tests", "targets") for script in (ROOT / folder).rglob("*.py")
+          for flag in re.findall(r"""add_argument\(\s*["'](--[a-z-]+)""", script.read_text(encoding="utf-8"))}
 
 
 @pytest.fixture
