@@ -93,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.nir"
         parameters = write_large(large)
-        for target in ("loihi1", "loihi2", "spinnaker2", "spinnaker2-16bit", "brainscales2"):
+        for target in ("loihi1", "loihi2", "spinnaker2", "spinnaker2-16bit", "brainscales2", "tianjic"):
             taken = start_time("check", str(large), "--target", target)
             report(f"neurocompress check ({parameters / 1e6:.0f} M parameters, {target})", f"{taken:.2f} s")
 
