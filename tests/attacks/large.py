@@ -39,16 +39,16 @@ def long_chain_of_scales(folder: Path) -> Path:
 
 
 def many_edges(folder: Path) -> Path:
-    nodes = {f"n{k}": threshold() for k in range(44)}
+    nodes = {f"n{k}": threshold() for k in range(36)}
     edges = [(a, b) for a in nodes for b in nodes] + [("input", "n0"), ("n0", "output")]
     return _nir(folder, graph(ends((1,), (1,)) | nodes, edges))
 
 
 def wide_edges(folder: Path) -> Path:
     """Many edges, each of which carries many values."""
-    nodes = {f"n{k}": threshold() for k in range(44)}
+    nodes = {f"n{k}": threshold() for k in range(36)}
     edges = [(a, b) for a in nodes for b in nodes] + [("input", "n0"), ("n0", "output")]
-    return _nir(folder, graph(ends((2000,), (2000,)) | nodes, edges))
+    return _nir(folder, graph(ends((1500,), (1500,)) | nodes, edges))
 
 
 def branches(folder: Path) -> Path:
