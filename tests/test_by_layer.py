@@ -16,7 +16,7 @@ from neurocompress import check, compress, deploy, load
 from neurocompress.backends import backend
 from neurocompress.by_layer import as_flags, of_flags, of_layers
 from neurocompress.chip.profile import load_profile, profile_names
-from neurocompress.chip.units import fit_units
+from neurocompress.chip.units import fit_units, holds_both_signs, weight_format
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
@@ -142,7 +142,8 @@ def test_deploy_does_what_patterns_say(model: Path, data: Path, tmp_path: Path, 
 def test_layers_of_different_bits_mean_the_same_on_a_chip(target: str) -> None:
     """Weights times gains of what the chip stores are those of the compressed network, layer by layer."""
     profile = load_profile(target)
-    bits = sorted(profile.weights.bits.value or [])
+    # one bit with its sign inside holds no number above 0 (NC105)
+    bits = [b for b in sorted(profile.weights.bits.value or []) if holds_both_signs(profile, b)]
     loop = network("fc1", "fc2")
     nodes = {**loop.nodes, "back": Linear(np.random.default_rng(9).normal(0, 0.2, (8, 8)))}
     loop = Network(nodes, (*loop.edges, ("fc2.n", "back"), ("back", "fc2.n")), loop.conventions)
@@ -162,7 +163,7 @@ def test_layers_of_different_bits_mean_the_same_on_a_chip(target: str) -> None:
 
 
 def test_units_of_connections_of_other_bits_have_their_own_steps() -> None:
-    from neurocompress.pipeline import arithmetic_of, weight_format
+    from neurocompress.pipeline import arithmetic_of
 
     for target in ("loihi2", "spinnaker2", "brainscales2"):
         profile = load_profile(target)
