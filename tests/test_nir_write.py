@@ -141,7 +141,7 @@ def test_conventions_travel_and_the_user_goes_before_them(tmp_path: Path) -> Non
     told = read(tmp_path / "x.nir", preset="norse", dt=1e-3)
     assert told.conventions == dataclasses.replace(preset("norse"), dt=1e-3)
     assert ("Preset 'norse', as given, overrides the conventions that the file states: decay, reset, fire, "
-            "recurrent_bias_at_start.") in told.notes
+            "recurrent_bias_at_start, start.") in told.notes
     assert read(tmp_path / "x.nir", preset="norse").conventions.dt == 2e-3, "a preset's dt is only a default"
     reset = read(tmp_path / "x.nir", reset="zero")
     assert reset.conventions == dataclasses.replace(conventions, reset="zero")

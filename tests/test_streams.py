@@ -64,7 +64,10 @@ def test_a_status_of_a_verdict_needs_an_stdout_that_takes_it(tiny: Path, flags: 
             if status != 2 or redirected.startswith("2>") or arguments[1] == tiny:
                 continue
             assert sentence in found.err
-            assert found.err.startswith("error: ")
+            warnings, errors = [[line for line in found.err.splitlines() if line.startswith(kind)]
+                                for kind in ("warning: ", "error: ")]
+            assert errors
+            assert [*warnings, *errors] == found.err.splitlines()
 
 
 def test_a_reader_that_takes_the_first_line_gets_it_and_the_verdict_stays(tiny: Path) -> None:
