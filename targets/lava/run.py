@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from neurocompress.errors import refuse
-from neurocompress.stopping import on_stop
+from neurocompress.stopping import asked, on_stop
 from neurocompress.whole import draft
 
 from .interpreter import lava_python
@@ -77,6 +77,8 @@ def run(
         tail = "\n".join(messages.strip().splitlines()[-15:])
         if status == 2:
             raise refuse(tail.replace(f"{data}: ", ""), where=str(folder))
+        if asked():  # its processes were stopped, or met the signal themselves, before Python told us
+            raise KeyboardInterrupt
         if status != 0 or not out.is_file():
             raise RuntimeError(f"{folder / 'program.py'} ended with status {status}:\n{tail}")
         return read(out)
