@@ -17,8 +17,8 @@ from typing import TextIO
 READER_LEFT = 141
 
 
-class Held(io.StringIO):
-    """Text for `stream`, which looks like it to whoever prints; it has no `buffer`, through which click would go."""
+class _Alike(io.TextIOBase):
+    """What looks like `stream` to whoever prints."""
 
     def __init__(self, stream: TextIO):
         super().__init__()
@@ -32,22 +32,15 @@ class Held(io.StringIO):
         return self._stream.isatty()
 
 
-class Heedless(io.TextIOBase):
+class Held(_Alike, io.StringIO):
+    """Text for `stream`, which looks like it to whoever prints; it has no `buffer`, through which click would go."""
+
+
+class Heedless(_Alike):
     """`stream`, except that an error of it is nobody's: a full disk under stderr ends no run."""
-
-    def __init__(self, stream: TextIO):
-        super().__init__()
-        self._stream = stream
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return getattr(self._stream, "encoding", None) or "utf-8"
 
     def fileno(self) -> int:
         return self._stream.fileno()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
 
     def writable(self) -> bool:
         return True
