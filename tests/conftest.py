@@ -1,12 +1,14 @@
-"""Fixtures: where the shared recordings and models are, and what must never be skipped in CI."""
+"""Fixtures: where the shared recordings and models are, and what must never be skipped in CI; a bundle."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli_runner import DIGITS, EXAMPLE
 
 SHARED = Path(os.environ.get("NEUROCOMPRESS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -54,3 +56,28 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four of the shipped digits, with labels."""
+    from neurocompress.data.spikes import load_spikes
+
+    path = tmp_path_factory.mktemp("four") / "four.npz"
+    load_spikes(EXAMPLE / "digits_test.npz").first(4).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, four: Path) -> Path:
+    """A bundle of the shipped example; tests copy it before they break it."""
+    from neurocompress import deploy
+
+    folder = tmp_path_factory.mktemp("made") / "bundle"
+    deploy(DIGITS, "loihi2", data=four, out=folder, method="rtn")
+    return folder
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "bundle"))

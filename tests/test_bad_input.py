@@ -25,25 +25,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return runner(capsys)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four of the shipped digits, with labels."""
-    path = tmp_path_factory.mktemp("data") / "four.npz"
-    load_spikes(EXAMPLE / "digits_test.npz").first(4).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """A bundle of the shipped example; tests copy it before they break it."""
-    folder = tmp_path_factory.mktemp("made") / "bundle"
-    neurocompress.deploy(DIGITS, "loihi2", data=data, out=folder, method="rtn")
-    return folder
-
-
 @pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "bundle"))
+def data(four: Path) -> Path:
+    return four
 
 
 def refused(run: Run, folder: Path, *arguments: object) -> str:

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from cli_runner import DIGITS, EXAMPLE, Run, everything, runner
 
-import neurocompress
 from neurocompress.bundle import read_report
-from neurocompress.data.spikes import load_spikes
 
 TO = ("--target", "loihi2")
 
@@ -30,25 +28,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("neurocompress.data.spikes.load_spikes", worked)
     monkeypatch.setattr(importlib.import_module("neurocompress.data.frames"), "events_to_spikes", worked)
     return runner(capsys)
-
-
-@pytest.fixture(scope="module")
-def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("four") / "four.npz"
-    load_spikes(EXAMPLE / "digits_test.npz").first(4).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, four: Path) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "bundle"
-    neurocompress.deploy(DIGITS, "loihi2", data=four, out=folder, method="rtn")
-    return folder
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "bundle"))
 
 
 def refused(run: Run, folder: Path, *arguments: object) -> str:
