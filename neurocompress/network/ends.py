@@ -40,7 +40,7 @@ def tail(
     if last is not None:
         node = network.nodes[last]
         there = membrane is not False and (kinds is None or (isinstance(node, Neuron) and node.kind in kinds))
-        if there or mode == "membrane" or feeds_others(network, last):
+        if there or mode == "membrane" or network.driven_by(last):
             return _all(network)
         why = f"{chip} has no {node.kind} neurons" if membrane is not False else f"{chip} can not show a membrane"  # type: ignore[union-attr]
         return _cut(network, keep_membranes=False, why=why)
@@ -99,24 +99,11 @@ def without_threshold(network: Network, last: str) -> Network:
     node = network.nodes[last]
     if isinstance(node, Threshold):
         raise refuse("it has no memory, so it has no membrane", where=f"node '{last}'", fix="Use --readout spikes")
-    if feeds_others(network, last):
+    if network.driven_by(last):
         raise refuse("its spikes feed other neurons (or itself), so it can not stop firing", where=f"neurons '{last}'",
                      fix="Use --readout spikes")
     assert isinstance(node, Neuron)
     return network.with_nodes({last: replace(node, v_threshold=None, v_reset=None)})
-
-
-def feeds_others(network: Network, population: str) -> bool:
-    """Whether a population drives neurons."""
-    seen, waiting = set(), list(network.outputs_of(population))
-    while waiting:
-        name = waiting.pop()
-        if name in network.populations:
-            return True
-        if name not in seen:
-            seen.add(name)
-            waiting += network.outputs_of(name)
-    return False
 
 
 def _all(network: Network, said: str = "") -> Tail:
@@ -132,7 +119,7 @@ def _all(network: Network, said: str = "") -> Tail:
 
 def _cut(network: Network, keep_membranes: bool, why: str = "") -> Tail:
     """The host computes what no spiking population (and, to keep them, no population at all) depends on."""
-    held = [p for p in network.populations if keep_membranes or sends_spikes(network, p) or feeds_others(network, p)]
+    held = [p for p in network.populations if keep_membranes or sends_spikes(network, p) or network.driven_by(p)]
     there = network.needed_for(held) | {network.input}
     needed = network.needed_for([network.output])
     host = {n: network.nodes[n] for n in network.order if n in needed and n not in there and n != network.output}

@@ -79,14 +79,12 @@ class Network:
 
     def needed_for(self, names: Iterable[str], given: Iterable[str] = ()) -> frozenset[str]:
         """These nodes and all that they depend on; what stands before a `given` node is not needed for it."""
-        known, found = set(given), set(names)
-        waiting = list(found)
-        while waiting:
-            name = waiting.pop()
-            more = [n for n in self.inputs_of(name) if n not in found] if name not in known else []
-            found.update(more)
-            waiting += more
-        return frozenset(found)
+        return _reached(names, self.inputs_of, frozenset(given))
+
+    def driven_by(self, name: str) -> frozenset[str]:
+        """Populations that a node sends to with no other population between; itself, where it hears itself."""
+        populations = frozenset(self.populations)
+        return _reached(self.outputs_of(name), self.outputs_of, populations) & populations
 
     @cached_property
     def input(self) -> str:
@@ -189,6 +187,20 @@ class Network:
     def with_nodes(self, changed: dict[str, Node]) -> Network:
         """The same network with some nodes exchanged."""
         return replace(self, nodes={name: changed.get(name, node) for name, node in self.nodes.items()})
+
+
+def _reached(
+    names: Iterable[str], step: Callable[[str], Iterable[str]], ends: frozenset[str]
+) -> frozenset[str]:
+    """These nodes and all that lie behind them, `step` by `step`, up to and with those in `ends`."""
+    found = set(names)
+    waiting = list(found)
+    while waiting:
+        name = waiting.pop()
+        more = [n for n in step(name) if n not in found] if name not in ends else []
+        found.update(more)
+        waiting += more
+    return frozenset(found)
 
 
 def strongly_connected(

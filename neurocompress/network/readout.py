@@ -49,26 +49,18 @@ class Tail:
 
 def sources(network: Network) -> tuple[str, ...]:
     """Populations (and the input) between which and the output lies no other one, in order of computation."""
-    found, waiting = set(), list(network.inputs_of(network.output))
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        if not isinstance(network.nodes[name], SOURCES):
-            waiting += network.inputs_of(name)
-    return tuple(n for n in network.order if n in found and isinstance(network.nodes[n], SOURCES))
+    return tuple(n for n in _last(network) if isinstance(network.nodes[n], SOURCES))
 
 
 def between(network: Network) -> tuple[str, ...]:
     """Nodes behind the last populations, the output not among them, in order of computation."""
-    found, waiting = set(), list(network.inputs_of(network.output))
-    while waiting:
-        name = waiting.pop()
-        if name not in found and not isinstance(network.nodes[name], SOURCES):
-            found.add(name)
-            waiting += network.inputs_of(name)
-    return tuple(n for n in network.order if n in found)
+    return tuple(n for n in _last(network) if not isinstance(network.nodes[n], SOURCES))
+
+
+def _last(network: Network) -> list[str]:
+    """The last populations (or the input) and what lies behind them, the output not among it."""
+    found = network.needed_for(network.inputs_of(network.output), network.populations)
+    return [n for n in network.order if n in found]
 
 
 def last_population(network: Network) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .graph import Network
-from .nodes import Neuron, Threshold
+from .nodes import Neuron
 
 
 def resets_late(network: Network, name: str) -> bool:
@@ -16,18 +16,4 @@ def resets_late(network: Network, name: str) -> bool:
     node, rule = network.nodes[name], network.conventions
     if not rule.reset_delay or not isinstance(node, Neuron) or not node.spiking:
         return False
-    return rule.reset == "subtract" or node.tau_syn is not None or feeds_itself(network, name)
-
-
-def feeds_itself(network: Network, name: str) -> bool:
-    """Whether spikes of a population come back to it with no other population between."""
-    seen: set[str] = set()
-    waiting = list(network.outputs_of(name))
-    while waiting:
-        at = waiting.pop()
-        if at == name:
-            return True
-        if at not in seen and not isinstance(network.nodes[at], (Neuron, Threshold)):
-            seen.add(at)
-            waiting += network.outputs_of(at)
-    return False
+    return rule.reset == "subtract" or node.tau_syn is not None or name in network.driven_by(name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from graphlib import TopologicalSorter
 
-from ..network.graph import Network
-from ..network.nodes import Input, Neuron, Threshold
+from ..network.graph import SOURCES, Network
+from ..network.nodes import Neuron
 
 
 def lag_of(network: Network, source: str, target: str) -> int:
@@ -34,13 +34,6 @@ def turns(network: Network, group: tuple[str, ...]) -> tuple[str, ...]:
 
 def _late(network: Network, source: str) -> bool:
     """Whether all that a node sends comes from spikes that left late, so that feedback waits no further."""
-    found, seen, waiting = [], {source}, [source]
-    while waiting:
-        at = waiting.pop()
-        if isinstance(network.nodes[at], (Input, Neuron, Threshold)):
-            found.append(at)
-            continue
-        more = [n for n in network.inputs_of(at) if n not in seen]
-        seen.update(more)
-        waiting += more
-    return network.conventions.output_delay > 0 and all(isinstance(network.nodes[n], Neuron) for n in found)
+    sent = [network.nodes[n] for n in network.needed_for([source], network.populations)]
+    return network.conventions.output_delay > 0 and all(
+        isinstance(node, Neuron) for node in sent if isinstance(node, SOURCES))
