@@ -15,8 +15,9 @@ from .network.assumed import aloud
 from .network.conventions import Overrides
 from .network.graph import Network
 from .network.readout import Mode
+from .progress import Progress, silent
 from .reading import as_kept
-from .verbs import Progress, load
+from .verbs import load
 
 if TYPE_CHECKING:
     from .compression.recipe import Recipe
@@ -135,7 +136,7 @@ def compress_file(
     if seed < 0 or (samples is not None and samples < 1) or (finetune is not None and finetune < 1):
         raise refuse("--seed, --samples or --finetune is too small",
                      fix="Give a seed from 0, and at least one sample and one epoch")
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     tell("reading the model", 0, 0)
     network = as_kept(load(model, preset=preset, dt=dt, reset=reset, convention=convention), readout)
     tell("reading the data", 0, 0)

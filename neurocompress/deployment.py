@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from .network.encoder import InputMode, behind_input, joined, unscaled
 from .network.graph import Network
 from .network.readout import Mode
 from .pipeline import Compressed, learned
+from .progress import Progress, silent
 from .report.inputs import input_report
 from .report.report import Report, make_report
 from .report.verify import Engine, emulator_engine, float_engine, verify, virtual_chips
@@ -49,9 +50,6 @@ CALIBRATION_SAMPLES = 128
 HEAD_TO_CHOOSE, HEAD = 1024, 2 * CALIBRATION_SAMPLES
 #: Synthetic input where no data is given: samples, time steps, spikes per input and step.
 POISSON_SAMPLES, POISSON_STEPS, POISSON_RATE = 16, 100, 0.05
-
-#: Called with a stage's name, what is done and what there is to do.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +103,7 @@ def deploy(
     bundle with nothing beside it.
     Raises `Refused` with every problem of the input, `Unfit` where a search finds nothing; nothing is written then.
     """
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     asked = overrides(convention)
     profile = load_profile(target)
     recipe = recipe_of(method=method, sparsity=sparsity, distill=distill)

@@ -33,12 +33,13 @@ from .chip.search import (
 from .compression.curves import loss_curves, rounding_loss, whole_loss
 from .compression.module import modules
 from .compression.recipe import LayerRecipe, Recipe, recipe_of
-from .compression.walk import MEMORY, Progress, Statistics
+from .compression.walk import MEMORY, Statistics
 from .errors import Problem, Unfit
 from .network.graph import Network
 from .network.readout import Tail
 from .oneshot import row_gains, seen
 from .pipeline import Compressed, compress_for, for_rules, statistics_for
+from .progress import Progress
 from .report.titles import titles_of
 
 #: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.

@@ -17,7 +17,7 @@ from .compression.judge import held_out
 from .compression.layer import CompressedLayer, summary, weights_of
 from .compression.module import compressed_groups, population_of
 from .compression.recipe import Recipe
-from .compression.walk import MEMORY, Progress, Statistics, compress_layers, planned
+from .compression.walk import MEMORY, Statistics, compress_layers, planned
 from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical
@@ -25,6 +25,7 @@ from .network.ends import with_membrane
 from .network.graph import Network
 from .network.nodes import WEIGHTED, Array, Conv, Flatten, Linear
 from .network.readout import between
+from .progress import Progress, silent
 from .shown import listed
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def statistics_of(
     filter alike (`Method.membrane`) and are all followed by learning, or none."""
     network, spikes = with_last_layers(compressible(network)), seen(spikes, recipe.distilled)
     return Statistics(network, spikes, compressed_groups(network), recipe.how.membrane, memory, device,
-                      progress or (lambda stage, done, total: None))
+                      progress or silent)
 
 
 def is_direct(network: Network) -> bool:
@@ -261,7 +262,7 @@ def tuned(
     """
     from .compression.finetune import finetune
 
-    tell, total = progress or (lambda stage, done, total: None), epochs * int((~held_out(len(spikes))).sum())
+    tell, total = progress or silent, epochs * int((~held_out(len(spikes))).sum())
     rate = 0.005 if labels is not None else DISTILL_RATE
     found = finetune(network, constraints, spikes, labels, teacher=teacher, epochs=epochs, learning_rate=rate,
                      seed=seed, progress=lambda done: tell(stage, done, total))

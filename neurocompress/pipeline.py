@@ -29,7 +29,7 @@ from .compression.layer import CompressedLayer, summary, weights_of
 from .compression.module import compressed_groups
 from .compression.recipe import Recipe, recipe_of
 from .compression.refine import Decay
-from .compression.walk import MEMORY, Progress, Statistics, compress_layers
+from .compression.walk import MEMORY, Statistics, compress_layers
 from .grid import Grid
 from .network.canonical import canonical
 from .network.connections import Connection, connections
@@ -38,6 +38,7 @@ from .network.graph import Network
 from .network.nodes import Array
 from .network.readout import Tail
 from .oneshot import DISTILL_SAMPLES, nothing_to_learn, row_gains, tuned
+from .progress import Progress, silent
 from .shown import listed
 from .simulation.float import Peak
 
@@ -210,7 +211,7 @@ def statistics_for(
     """Statistics of the network as a chip's neurons are, for several calls of `compress_for` with the same data."""
     there = on_chip(network, profile)[0]
     return Statistics(there, spikes, compressed_groups(there), recipe.how.membrane, MEMORY, device,
-                      progress or (lambda stage, done, total: None))
+                      progress or silent)
 
 
 def for_rules(network: Network, profile: Profile) -> Network:
@@ -248,7 +249,7 @@ def compress_for(
     network, said = statistics.network, on_chip(network, profile)[1]
     found = connections(network)
     into = {p: [c for c in found if c.target == p] for p in network.populations}
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     groups = compressed_groups(network)
     calibration = statistics.of(groups[0]) if groups else None
     formats = {n: weight_format(profile, b) for group in groups for n in group

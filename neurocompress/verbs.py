@@ -24,6 +24,7 @@ from .network.conventions import Overrides, overrides, shown
 from .network.encoder import InputMode
 from .network.graph import Network
 from .network.readout import Mode, Tail
+from .progress import Progress, silent
 from .reading import Potential, Reader, Sums, as_on, as_read
 from .shown import listed, percent
 
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
     from .simulation.emulator import Overflow
 
 ENGINES = ("float", "emulator", "lava")
-
-#: Told a phase, what is done of it and what there is to do (0 where nobody knows).
-Progress = Callable[[str, int, int], None]
-
-
-def _untold(phase: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
 
 
 def load(
@@ -86,7 +80,7 @@ def check(
     otherwise all are. preset, dt, reset, convention: as `load`. readout: where the class
     is read (see `network.ends.tail`).
     """
-    tell = progress or _untold
+    tell = progress or silent
     tell("reading the model", 0, 0)
     network, profile, ends, said = _for_chip(
         target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input, readout)
@@ -120,7 +114,7 @@ def check_compressed(
     compressed network; where nothing fits, that of the network as it is. input, preset, dt, reset, convention,
     readout: as `check`. Raises `Refused`.
     """
-    tell = progress or _untold
+    tell = progress or silent
     tell("reading the model", 0, 0)
     network, profile, ends, said = _for_chip(
         target, load(model, preset=preset, dt=dt, reset=reset, convention=convention), input, readout)
@@ -187,7 +181,7 @@ def simulate(
     if not isinstance(record, Iterable):
         raise refuse(f"record is {record!r}", fix="Give the names of nodes")
     path, names = path_of(model), tuple(dict.fromkeys([record] if isinstance(record, str) else record))
-    tell = progress or _untold
+    tell = progress or silent
     if engine != "float" and (path is None or not bundle.is_bundle(path)):
         raise refuse(f"engine '{engine}' runs what was deployed, and this is no bundle", file=title_of(model),
                      fix="Run `neurocompress deploy MODEL --target NAME --out DIR` first and give DIR")
@@ -359,7 +353,7 @@ def compare(
     from .report.verify import verify
 
     asked = {"preset": preset, "convention": overrides(convention, preset=preset, dt=dt, reset=reset)}
-    tell = progress or _untold
+    tell = progress or silent
     tell("reading the models", 0, 0)
     first, second = _runnable(a, b, asked, readout), _runnable(b, a, asked, readout)
     if first.input_shape != second.input_shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import refuse
 from ..network.graph import Network
 from ..network.nodes import Array, Conv
+from ..progress import Progress, silent
 from .allocate import amplification, by_curves, kept, lamp, temporal_lamp, uniform, within_budget
 from .calibrate import Calibration, Group, calibrate, hessian_bytes
 from .checkpoint import Checkpoint
@@ -28,8 +29,6 @@ MEMORY = 2**31
 
 #: Calibration rows (samples x time steps x windows) for each input of a layer below which a fallback is reported.
 ROWS_PER_INPUT = 1.0
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,7 @@ def compress_layers(
     of input for each row (neuron or channel), float64 (rows,). decays: by population, the factors that a chip will
     really use; with them small layers are refined. checkpoint: finished populations are taken from it and put there.
     """
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     recipe.check([n for m in modules(network, row_gains) for n in m.layers])
     every = modules(network, row_gains, lambda name: recipe.of(name).keep)
     names = [n for m in every for n in m.layers]

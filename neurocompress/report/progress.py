@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..plain import one_line
+from ..progress import Progress as Told
+from ..progress import silent
 
 #: Seconds before the first line, and between the lines of one phase.
 FIRST_S, LINE_S = 2.0, 10.0
 #: Seconds between two looks at the clock.
 LOOK_S = 0.25
-
-Told = Callable[[str, int, int], None]
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def progress(as_json: bool, first: str = "reading") -> Iterator[Told]:
     With --json it does nothing: a program reads along. first: the phase that runs until another one is told.
     """
     if as_json:
-        yield lambda phase, done, total: None
+        yield silent
         return
     with _bar(first) if _is_terminal() else _lines(first) as told:
         yield told

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ..shown import times
 from .figures import change, count, percent, rate, share
 from .tables import console, membranes, notes, table
 from .titles import titled
@@ -48,7 +47,7 @@ def simulation(found: Simulation, out: Path | None) -> None:
 
     def row(name: str, *cells: str) -> list[str]:
         more = [] if lava is None else [count(lava[name])]
-        return [titled(found.titles, name), _shape(found.arrays[name]), *cells, *more]
+        return [titled(found.titles, name), times(found.arrays[name].shape[2:]), *cells, *more]
 
     spiking = [row(name, rate(value)) for name, value in found.rates.items()]
     if spiking:
@@ -72,10 +71,6 @@ def simulation(found: Simulation, out: Path | None) -> None:
     notes(to, "Assumed", (titled(found.titles, said) for said in found.notes))
     if out is not None:
         to.print(f"Written: {out}", style="bold")
-
-
-def _shape(values: np.ndarray) -> str:
-    return " x ".join(map(str, values.shape[2:]))
 
 
 def comparison_data(found: Comparison) -> dict[str, Any]:

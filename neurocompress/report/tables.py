@@ -17,6 +17,7 @@ from rich.text import Text
 from ..chip.fit import Fit
 from ..chip.search import BOUND
 from ..plain import one_line, printable
+from ..shown import times
 from .figures import amount, change, count, joules, percent, rate, share, size
 from .layout import layout
 from .titles import titles_of
@@ -296,17 +297,13 @@ def inspection(found: dict[str, Any], model: Path) -> None:
     out = console()
     out.print(Text(one_line(str(model)), style="bold") + Text(
         f"   {count(found['neurons'])} neurons, {count(found['parameters'])} parameters, "
-        f"input {_shape(found['input_shape'])}, output {_shape(found['output_shape'])}"))
+        f"input {times(found['input_shape'])}, output {times(found['output_shape'])}"))
     out.print()
     table(out, "Nodes", ("node", "kind", "from", "shape", "values", "parameters"),
-          [(n["name"], n["kind"], ", ".join(n["inputs"]), _shape(n["output_shape"]), _values(n["values"]),
+          [(n["name"], n["kind"], ", ".join(n["inputs"]), times(n["output_shape"]), _values(n["values"]),
             count(n["parameters"]) if n["parameters"] else "") for n in found["nodes"]], left=5)
     notes(out, "Feedback (arrives one step later)", (f"{a} → {b}" for a, b in found["feedback"]))
     notes(out, "Read as", found["notes"])
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _values(values: dict[str, Any]) -> str:
@@ -315,7 +312,7 @@ def _values(values: dict[str, Any]) -> str:
         if isinstance(value, dict):
             parts.append(f"{name} {value['min']:.4g} to {value['max']:.4g}")
         elif isinstance(value, list):
-            parts.append(f"{name} {_shape(value) if not value or not isinstance(value[0], list) else value}")
+            parts.append(f"{name} {times(value) if not value or not isinstance(value[0], list) else value}")
         elif isinstance(value, bool):
             parts.append(name if value else f"no {name}")
         else:

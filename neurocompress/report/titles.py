@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..network.graph import Network
 from ..network.nodes import Conv, Linear, Neuron, Node, Pool, Shape
+from ..shown import times
 
 if TYPE_CHECKING:
     from ..chip.real import OnChip
@@ -29,10 +30,10 @@ def layer_title(name: str, node: Node, shape: Shape) -> str:
         sizes: tuple[int, ...] = node.weight.shape[::-1]
     elif isinstance(node, Conv):
         sizes = (node.weight.shape[1] * node.groups, node.weight.shape[0])
-        kind, sizes = f"{kind} {_times(sizes)}, kernel", node.weight.shape[2:]
+        kind, sizes = f"{kind} {times(sizes)}, kernel", node.weight.shape[2:]
     else:
         sizes = shape
-    return f"layer {name} ({kind} {_times(sizes)})"
+    return f"layer {name} ({kind} {times(sizes)})"
 
 
 def all_titles(network: Network | OnChip) -> dict[str, str]:
@@ -40,7 +41,7 @@ def all_titles(network: Network | OnChip) -> dict[str, str]:
     if isinstance(network, Network):
         return {name: layer_title(name, node, network.shapes[name]) for name, node in network.nodes.items()
                 if NUMBER.fullmatch(name)}
-    return {p.name: f"layer {p.name} (neurons {_times(p.shape)})" for p in network.populations
+    return {p.name: f"layer {p.name} (neurons {times(p.shape)})" for p in network.populations
             if NUMBER.fullmatch(p.name)}
 
 
@@ -71,7 +72,3 @@ def node_kind(node: Node) -> str:
     if isinstance(node, Linear):
         return "Linear" if node.bias is None else "Affine"
     return type(node).__name__
-
-
-def _times(sizes: Shape) -> str:
-    return " x ".join(map(str, sizes))

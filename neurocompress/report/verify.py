@@ -15,6 +15,7 @@ from ..deployed import Deployed
 from ..network.graph import Network
 from ..network.nodes import Array
 from ..network.readout import read, scores, sends_spikes
+from ..progress import Progress
 from ..shown import listed
 from ..simulation.analog import CHIPS, SYNAPSES_MAX, monte_carlo, samples_seen, synapse_count
 from ..simulation.emulator import Overflow, emulate
@@ -173,7 +174,7 @@ class VirtualChips:
 
 def virtual_chips(
     network: OnChip, spikes: np.ndarray, calibrated: tuple[int, ...] | None, seed: int,
-    tell: Callable[[str, int, int], None], whole: Network | None = None,
+    tell: Progress, whole: Network | None = None,
 ) -> VirtualChips | None:
     """Virtual chips over samples that did not calibrate (over any where all did). None for a chip without mismatch,
     or with too many synapses. whole: as in `emulator_engine`."""
