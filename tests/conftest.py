@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_runner import DIGITS, EXAMPLE
+from cli_runner import DIGITS, EXAMPLE, Run, runner
 
 SHARED = Path(os.environ.get("NEUROCOMPRESS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -45,6 +45,12 @@ def lava() -> str:
 def silent_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a verb prints on stderr does not depend on how long it takes here: progress lines begin late."""
     monkeypatch.setattr("neurocompress.report.progress.FIRST_S", 1e9)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line; a function from arguments to what a user sees."""
+    return runner(capsys)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
-from cli_runner import Run, runner
+from cli_runner import Run
 
 from neurocompress.chip.features import features, with_conventions
 from neurocompress.chip.profile import load_profile, profile_names
@@ -23,11 +23,6 @@ from neurocompress.simulation.float import simulate
 ROOT = Path(__file__).resolve().parents[1]
 #: Before the shell has taken the quotes away.
 FLAG = re.compile(r"--convention '?([a-z_]+=[^', ]*)|--reset (zero|subtract)")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture

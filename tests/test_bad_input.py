@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cli_runner import DIGITS, EXAMPLE, Run, everything, runner
+from cli_runner import DIGITS, EXAMPLE, Run, everything
 
 import neurocompress
 from neurocompress import bundle as bundles
@@ -18,11 +18,6 @@ from neurocompress.chip.profile import profile_text
 from neurocompress.data.spikes import load_spikes
 
 TO = ("--target", "loihi2")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture

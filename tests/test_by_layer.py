@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import Run, runner
+from cli_runner import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,11 +52,6 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "data.npz"
     np.savez(path, spikes=SPIKES, labels=np.arange(6) % 8)
     return path
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 def test_numbers_go_to_the_layers_whose_names_match() -> None:

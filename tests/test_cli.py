@@ -13,7 +13,7 @@ import nir
 import numpy as np
 import pytest
 import yaml
-from cli_runner import DIGITS, EXAMPLE, Run, Seen, everything, runner
+from cli_runner import DIGITS, EXAMPLE, Run, Seen, everything
 
 import neurocompress
 from neurocompress import fitting
@@ -35,11 +35,6 @@ CONTRACT = {
     "compare": "A B --data --json",
     "targets": "[NAME] --json",
 }
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
-from cli_runner import DIGITS, EXAMPLE, Run, runner
+from cli_runner import DIGITS, EXAMPLE, Run
 
 import neurocompress
 from neurocompress.compression import walk
@@ -16,11 +16,6 @@ from neurocompress.data.spikes import load_spikes
 from neurocompress.simulation.float import simulate
 
 CALIBRATION, TEST = EXAMPLE / "digits_calibration.npz", EXAMPLE / "digits_test.npz"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 def accuracy(path: Path) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
-from cli_runner import Run, runner
+from cli_runner import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,11 +60,6 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_may_be_given_twice() -> N
     assert len(refused.value.problems) == 5
     assert "dt is given twice, as 0.001 and as 0.002" in str(refused.value)
     assert overrides("dt=1e-3", dt=1e-3) == {"dt": 1e-3}, "the same twice is once, and one text is a list of one"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_runner import DIGITS, EXAMPLE, Run, runner
+from cli_runner import DIGITS, EXAMPLE, Run
 
 from neurocompress import compress
 from neurocompress.chip.profile import profile_names
@@ -25,11 +25,6 @@ ROOT = DOCS.parent
 #: Flags of other programs of the project that the pages name: benchmarks, attacks, the emitted program.
 OTHERS = {flag for folder in ("benchmarks", "tests", "targets") for script in (ROOT / folder).rglob("*.py")
           for flag in re.findall(r"""add_argument\(\s*["'](--[a-z-]+)""", script.read_text(encoding="utf-8"))}
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 def shown() -> list[str]:

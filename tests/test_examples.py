@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_runner import EXAMPLE, Run, runner
+from cli_runner import EXAMPLE, Run
 
 from neurocompress.chip.profile import profile_names
 from neurocompress.cli import cli, spread_record
@@ -18,11 +18,6 @@ from neurocompress.network.conventions import PRESETS
 LINES = [line for verb, examples in EXAMPLES.items() if verb in ("", *cli.commands) for _, line in examples]
 #: Nobody without their files, or without Lava, can run these.
 FOREIGN = ("model.nir", "nmnist/", "my-chip.yaml", "lava")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 def shown(text: str) -> list[str]:

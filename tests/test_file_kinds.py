@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from cli_runner import DIGITS, EXAMPLE, Run, runner
+from cli_runner import DIGITS, EXAMPLE, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,11 +86,6 @@ KINDS = {
     "zeros": (bytes(5000), "5000 bytes that begin with zeros", "5000 bytes that begin with zeros"),
     "nothing known": (b"\xff\xfe\x01\x02\x03" * 20, None, None),
 }
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import Run, runner
+from cli_runner import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
@@ -232,11 +232,6 @@ def test_the_smallest_network_within_a_loss_of_accuracy(tmp_path: Path) -> None:
     assert len(indices) == 120 + 60  # those that calibrated, and half of the others, which chose
     with pytest.raises(Unfit, match="at least"):
         deploy(MODEL, "loihi1", data=data, max_drop=0.0, method="magnitude", bits=2)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 def test_the_command_line_searches_and_explains(run: Run, tmp_path: Path) -> None:

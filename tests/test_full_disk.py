@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_runner import Run, everything, runner
+from cli_runner import Run, everything
 from output_verbs import commands, prepare
 
 VERBS = ("deploy", "compress", "simulate", "events")
@@ -23,11 +23,6 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("given")
     prepare(folder)
     return folder
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture

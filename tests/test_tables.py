@@ -8,7 +8,7 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
-from cli_runner import DIGITS, EXAMPLE, Run, runner
+from cli_runner import DIGITS, EXAMPLE, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -20,11 +20,6 @@ from neurocompress.report.titles import titles_of
 
 #: Numbers as figures.py writes them, whole.
 NUMBER = re.compile(r"\d[\d,.]*")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 cells = st.text(alphabet="abcdefg_.- 漢é", min_size=1, max_size=30).map(lambda t: " ".join(t.split()) or "x")
