@@ -245,7 +245,7 @@ def losses_of_data(statistics: Statistics, recipe: Recipe, widths: list[int], pr
         tuple(m.layers for m in every), np.array([m.weight.numel() for m in every], dtype=np.float64),
         _beyond(np.asarray(pruning).reshape(len(every), len(SHARES))),
         {b: table[:, k] for k, b in enumerate(widths)}, kept,
-        f"of {len(every)} (the share of its squared potential that each layer loses)")
+        "squared potential")
 
 
 def _beyond(pruning: np.ndarray) -> np.ndarray:

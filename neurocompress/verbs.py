@@ -302,9 +302,7 @@ def _gathered(
             sums.add(name, arrays[name])
         for name in kept:
             parts[name].append(arrays[name])
-        for name, o in more.items():
-            total = overflow.setdefault(name, Overflow())
-            total.u_wrapped, total.v_clipped = total.u_wrapped + o.u_wrapped, total.v_clipped + o.v_clipped
+        Overflow.gather(overflow, more)
         samples, steps = samples + batch.samples, batch.steps
     said = () if "output" in kept else ('the output of a stream of batches is not kept; record "output" to have it',)
     found = np.concatenate(classes)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..network.connections import Connection
 from ..network.conventions import Conventions
-from ..network.discrete import Step, discretize, lost, threshold_of
+from ..network.discrete import Step, discretize, hears, lost, threshold_of
 from ..network.nodes import Array, Neuron, Node, Threshold
 
 
@@ -103,11 +103,6 @@ def constants(node: Node, into: list[Connection], shape: tuple[int, ...], conven
     elif np.any(late):
         v_init = v_init - np.where(beta > 0, late * gain / np.where(beta > 0, beta, 1), 0)
     return Constants(per_step + (leak - (1 - beta) * v_reset) / distance, u_init, v_init)
-
-
-def hears(gain: Array) -> np.ndarray:
-    """Whether what arrives moves the membrane: not where r or w_in is 0, or a decay that the input passes is. bool."""
-    return np.abs(gain) >= np.finfo(np.float64).tiny  # below it no weight in thresholds is a number that is held
 
 
 def per_neuron(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

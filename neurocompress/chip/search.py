@@ -42,14 +42,19 @@ MOST_CHIPS = 1 << 16
 class Losses:
     """Estimated losses of groups of layers. layers: names by group. weights: (groups,). pruning: (groups, SHARES).
     rounding: by bits, (groups,) of a dense group; a sparse one loses its share of it. kept: by layer, the share of its
-    weights that stays at each of SHARES. unit: what a loss of 1 is, for people."""
+    weights that stays at each of SHARES. what: of each layer a loss is a share of, for people."""
 
     layers: tuple[tuple[str, ...], ...]
     weights: Floats
     pruning: Floats
     rounding: Mapping[int, Floats]
     kept: Mapping[str, Floats]
-    unit: str
+    what: str
+
+    @property
+    def unit(self) -> str:
+        """What a loss of 1 is, for people."""
+        return f"of {len(self.layers)} (the share of its {self.what} that each layer loses)"
 
     @staticmethod
     def of_weights(connections: tuple[Connection, ...], widths: list[int]) -> Losses:
@@ -68,7 +73,7 @@ class Losses:
         return Losses(
             tuple((name,) for name in trained), np.asarray(sizes, dtype=np.float64),
             np.asarray(pruning).reshape(len(sizes), len(SHARES)), {b: table[:, k] for k, b in enumerate(widths)},
-            dict.fromkeys(trained, SHARES), f"of {len(sizes)} (the share of its squared weights that each layer loses)")
+            dict.fromkeys(trained, SHARES), "squared weights")
 
     def levels(self, bits: int, price: float, least: Levels) -> Levels:
         """(groups,) index into SHARES of least loss plus price x weights that stay, none below `least`."""
@@ -119,7 +124,8 @@ class Found:
     """plan: fits, or where nothing does the hardest compression. bits: of all layers. sparsity: by layer. loss: the
     estimate, in `unit`. walls: what stops it, worst first, empty when it fits. price: that a weight had.
     chips: that would do where nothing fits, without compression and with the hardest; None when no number would.
-    worst: the layer that loses most and its loss; beyond: it is above BOUND, and nothing below it fits."""
+    worst: the layer that loses most and its loss, a share of `what`; beyond: it is above BOUND, and nothing below it
+    fits."""
 
     plan: Plan
     bits: int
@@ -132,6 +138,7 @@ class Found:
     tried: int = 1
     worst: tuple[str, float] = ("", 0.0)
     beyond: bool = False
+    what: str = ""
 
     @property
     def fits(self) -> bool:
@@ -142,8 +149,7 @@ class Found:
         """What the mildest compression would lose, where that is beyond the bound."""
         zeros = ", ".join(f"'{name}' {share:.1%}" for name, share in self.sparsity.items() if share)
         return (f"the mildest that fits ({self.bits} bit; zeros: {zeros}) loses {self.worst[1]:.3g} "
-                f"{self.unit.partition('(')[2].replace('the share of its', 'of the').partition(' that')[0]} of "
-                f"'{self.worst[0]}', and above {BOUND:g} a layer loses more than it keeps")
+                f"of the {self.what} of '{self.worst[0]}', and above {BOUND:g} a layer loses more than it keeps")
 
     def __repr__(self) -> str:
         head = f"{'Fits' if self.fits else 'Does not fit'} with {self.bits} bit"
@@ -283,7 +289,7 @@ class _Search:
         lost = self.losses.table(bits)[np.arange(len(levels)), levels]
         worst = ("", 0.0) if not lost.size else (self.losses.layers[int(lost.argmax())][0], float(lost.max()))
         return Found(plan, bits, sparsity, self.losses.loss(bits, levels), self.losses.unit, violations(plan),
-                     float(price), worst=worst)
+                     float(price), worst=worst, what=self.losses.what)
 
     def _local(self, found: Found) -> NDArray[np.bool_]:
         """(groups,) whether it breaks a rule of its layer alone that sparsity can relieve."""

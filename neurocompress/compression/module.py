@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..network.discrete import hears
 from ..network.graph import Network
 from ..network.nodes import Array, Conv, Linear, Neuron
 from .hessian import Bias
@@ -40,7 +41,7 @@ class Module:
     @property
     def hears(self) -> np.ndarray:
         """(rows,) bool, whether the row's weights move any membrane: not where r or w_in of its neurons is 0."""
-        return np.abs(self.gains[self.layers[0]]) >= np.finfo(np.float64).tiny
+        return hears(self.gains[self.layers[0]])
 
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
         """A (rows, d) matrix by layer."""

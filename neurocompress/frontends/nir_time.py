@@ -27,7 +27,7 @@ def integrators(nodes: dict[str, Node]) -> Iterator[tuple[str, Neuron]]:
 
 
 def taus_of(node: Node) -> list[Array]:
-    return [tau for tau in (node.tau_mem, node.tau_syn) if tau is not None] if isinstance(node, Neuron) else []
+    return node.time_constants if isinstance(node, Neuron) else []
 
 
 def needs_dt(node: Node) -> bool:

@@ -94,3 +94,8 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
 def threshold_of(step: Step) -> Array:
     """Distance from reset to threshold, float64; 1 for a neuron that never spikes."""
     return np.ones(()) if step.v_threshold is None else np.asarray(step.v_threshold - step.v_reset)
+
+
+def hears(gain: Array) -> np.ndarray:
+    """Whether what arrives moves the membrane: not where r or w_in is 0, or a decay that the input passes is. bool."""
+    return np.abs(gain) >= np.finfo(np.float64).tiny  # below it no weight in thresholds is a number that is held

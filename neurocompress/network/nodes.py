@@ -123,6 +123,11 @@ class Neuron:
         return self.v_threshold is not None
 
     @property
+    def time_constants(self) -> list[Array]:
+        """tau_mem and tau_syn, those that there are, in seconds."""
+        return [tau for tau in (self.tau_mem, self.tau_syn) if tau is not None]
+
+    @property
     def kind(self) -> str:
         """NIR's name of this neuron: I, IF, LI, LIF, CubaLI or CubaLIF."""
         name = ("Cuba" if self.tau_syn is not None else "") + ("L" if self.tau_mem is not None else "")

@@ -107,10 +107,7 @@ def emulator_engine(
 
     def run(given: np.ndarray) -> dict[str, np.ndarray]:
         found = emulate(network, given, names, device=device)
-        for name, more in found.overflow.items():
-            total = overflow.setdefault(name, Overflow())
-            total.u_wrapped += more.u_wrapped
-            total.v_clipped += more.v_clipped
+        Overflow.gather(overflow, found.overflow)
         sent = in_model_units(network, found.spikes)
         return sent | {"output": output_of(network, sent, given, whole)}
 

@@ -6,7 +6,7 @@ when the first input can reach it, so signals come out aligned in time; the late
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
@@ -33,6 +33,14 @@ class Overflow:
 
     u_wrapped: int = 0
     v_clipped: int = 0
+
+    @staticmethod
+    def gather(total: dict[str, Overflow], more: Mapping[str, Overflow]) -> None:
+        """Adds `more` to `total`, by population."""
+        for name, found in more.items():
+            one = total.setdefault(name, Overflow())
+            one.u_wrapped += found.u_wrapped
+            one.v_clipped += found.v_clipped
 
 
 @dataclass(frozen=True, eq=False)

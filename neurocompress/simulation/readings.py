@@ -53,7 +53,7 @@ def with_other_readings(network: Network, spikes: np.ndarray | None) -> Network:
     if spikes is None or not len(spikes):
         return network
     shortest = min((float(tau.min()) for node in network.nodes.values() if isinstance(node, Neuron)
-                    for tau in (node.tau_mem, node.tau_syn) if tau is not None), default=np.inf)
+                    for tau in node.time_constants), default=np.inf)
     notes = list(network.notes)
     for name in network.assumed:
         static = sentence(name, network.conventions)
