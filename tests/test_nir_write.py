@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompress.errors import Refused
+from neurocompress.frontends import nir_file
 from neurocompress.frontends.nir import read
 from neurocompress.network import nodes as n
 from neurocompress.network.conventions import PRESETS, Conventions, preset
@@ -202,3 +203,20 @@ def test_paper_networks_survive_the_round_trip_and_load_in_nir(shared: Path, tmp
         for field, value in vars(node).items():
             if isinstance(value, np.ndarray):
                 np.testing.assert_array_equal(getattr(ours.nodes[key], field), value)
+
+
+def test_a_network_of_zeros_is_written_so_that_it_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros pack a thousandfold, further than a file that is read may."""
+    monkeypatch.setattr(nir_file, "SMALL", 2**10)
+    weight = np.zeros((2, 400_000), np.float32)
+    weight[1, 7] = 0.5
+    nodes = {"in": n.Input((400_000,)), "fc": n.Linear(weight), "lif": small().nodes["lif"], "out": n.Output()}
+    write(Network(nodes, (("in", "fc"), ("fc", "lif"), ("lif", "out")), Conventions(dt=1e-3)), tmp_path / "zeros.nir")
+    found = read(tmp_path / "zeros.nir").nodes["fc"]
+    assert isinstance(found, n.Linear)
+    np.testing.assert_array_equal(found.weight, weight)
+    nir.write(tmp_path / "packed.nir", nir.read(tmp_path / "zeros.nir", type_check=False))
+    with pytest.raises(Refused, match="without compression"):
+        read(tmp_path / "packed.nir")

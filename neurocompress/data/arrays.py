@@ -60,11 +60,15 @@ def read_arrays(
                 if m.filename.endswith(".npy") and (names is None or m.filename[:-4] in names)
             ]
             _check_packing(archive, wanted, file)
-            size = Path(path).stat().st_size
-            _check_sizes(archive, wanted, file, min(max_bytes, MAX_RATIO * max(SMALL, size)))
+            _check_sizes(archive, wanted, file, min(max_bytes, memory_limit(Path(path).stat().st_size)))
             return {m.filename[:-4]: _read(archive, m, file) for m in wanted}
     except _BROKEN as error:
         raise refuse(f"it can not be opened as a .npz file ({error})", file=file, fix="Write the file again") from error
+
+
+def memory_limit(file_bytes: int) -> int:
+    """Bytes that the arrays of a file of this size may take in memory."""
+    return min(MAX_BYTES, MAX_RATIO * max(SMALL, file_bytes))
 
 
 def array_names(path: str | Path) -> list[str]:
@@ -151,14 +155,23 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str) -> np.nd
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed .npz in one step: the file appears whole under its name, or not at all.
+    """Write a .npz in one step: the file appears whole under its name, or not at all.
 
-    Raises `Refused` when it can not be written.
+    It is compressed, unless it held so many zeros that `read_arrays` would refuse it. Raises `Refused` when it can not
+    be written.
     """
-    with whole_file(path) as new, zipfile.ZipFile(new, "w") as archive:
+    held = {name: np.asanyarray(values) for name, values in arrays.items()}
+    with whole_file(path) as new:
+        _write(new, held, zipfile.ZIP_DEFLATED)
+        if sum(values.nbytes for values in held.values()) > memory_limit(new.stat().st_size):
+            _write(new, held, zipfile.ZIP_STORED)
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray], packing: int) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
         # Not savez_compressed: it takes a name 'file' for its own argument, and writes the time into the file.
         for name, values in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # same arrays, same bytes
-            member.compress_type = zipfile.ZIP_DEFLATED
+            member.compress_type = packing
             with archive.open(member, "w", force_zip64=True) as target:
-                np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
+                np.lib.format.write_array(target, values, allow_pickle=False)

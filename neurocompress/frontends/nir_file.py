@@ -75,6 +75,15 @@ def load(path: Path) -> Tree:
         raise refuse(f"is truncated or damaged ({first})", file=file, fix=_AGAIN) from None
 
 
+def memory_of(dataset: Any) -> int:
+    """Bytes that a reader holds of an HDF5 dataset."""
+    import h5py
+
+    each = int(dataset.dtype.itemsize)
+    text = h5py.check_string_dtype(dataset.dtype) is not None
+    return int(dataset.size) * (each + TEXT_BYTES if text else max(each, 4))
+
+
 def memory_limit(file_bytes: int) -> int:
     """Bytes that all datasets of a file of this size, and what is spread from them, may take in memory."""
     return min(MAX_BYTES, MAX_RATIO * max(SMALL, file_bytes))
@@ -174,9 +183,7 @@ class _Reader:
             raise self.refuse("keeps its data in another file", where, "Store the data itself")
         if item.shape is None:
             raise self.refuse("is an empty dataset", where)
-        text_type = h5py.check_string_dtype(item.dtype)
-        each = int(item.dtype.itemsize)
-        size = int(item.size) * (each + TEXT_BYTES if text_type is not None else max(each, 4))
+        text_type, size = h5py.check_string_dtype(item.dtype), memory_of(item)
         self.bytes += size
         if self.bytes > self.limit:
             total = "" if self.bytes == size else f", with the datasets before it {self.bytes}"

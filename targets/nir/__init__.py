@@ -19,6 +19,7 @@ import numpy as np
 
 from neurocompress.errors import Problem, Refused
 from neurocompress.frontends.nir_conventions import KEY
+from neurocompress.frontends.nir_file import memory_limit, memory_of
 from neurocompress.frontends.nir_wiring import NO_BIAS, NODE_FACTS
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import (
@@ -52,7 +53,6 @@ def write(network: Network, path: str | os.PathLike[str], *, metadata: Metadata 
     `neurocompress.frontends.nir.read` gives the same network back.
     Raises `Refused` for what NIR can not hold and for a path that can not be written.
     """
-    import h5py
     import nir
 
     facts = _metadata(network, metadata or {})
@@ -83,14 +83,31 @@ def write(network: Network, path: str | os.PathLike[str], *, metadata: Metadata 
     graph = nir.NIRGraph(nodes, [tuple(edge) for edge in network.edges], metadata=about, type_check=False)
 
     # in memory first: HDF5 that meets a full disk in the midst of a file ends in an abort when the process does
-    content = io.BytesIO()
-    nir.write(content, graph)
+    content, memory = _packed(graph, "gzip")
+    if memory > memory_limit(content.getbuffer().nbytes):  # so many zeros that the reader would refuse it
+        content, _ = _packed(graph, None)
+    with whole_file(Path(path)) as new:
+        new.write_bytes(content.getbuffer())
+
+
+def _packed(graph: nir.NIRGraph, compression: str | None) -> tuple[io.BytesIO, int]:
+    """A NIR file, and the bytes that a reader holds of it."""
+    import h5py
+    import nir
+
+    content, memory = io.BytesIO(), 0
+    nir.write(content, graph, compression=compression)
+
+    def add(_: str, item: Any) -> None:
+        nonlocal memory
+        memory += memory_of(item) if isinstance(item, h5py.Dataset) else 0
+
     with h5py.File(content, "r+") as file:
         for node in file["node/nodes"].values():
             if "v_reset" in node and not np.any(node["v_reset"][()]):
                 del node["v_reset"]
-    with whole_file(Path(path)) as new:
-        new.write_bytes(content.getbuffer())
+        file.visititems(add)
+    return content, memory
 
 
 def _metadata(network: Network, more: Metadata) -> dict[str, dict[str, object]]:
