@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import Run, everything
+from conftest import skip_unless_ci
 from output_verbs import commands, prepare
 
 VERBS = ("deploy", "compress", "simulate", "events")
@@ -29,7 +30,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MiB."""
     if os.geteuid() != 0:
-        pytest.skip("only root may mount a disk; the limit on the size of files is tested all the same")
+        skip_unless_ci("only root may mount a disk; the limit on the size of files is tested all the same")
     place = tmp_path / "disk"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=True)
