@@ -68,7 +68,6 @@ def of_flags(flag: str, texts: Sequence[str], kind: type[N]) -> N | dict[str, N]
         try:
             found[ALL if bare else pattern] = kind(number)
         except ValueError:
-            found[ALL] = kind(0)
             wanted = "a whole number" if kind is int else "a number"
             problems.append(Problem(f"{flag} is '{text}'", fix=f"Give {wanted}, or LAYER={wanted.split()[-1].upper()} "
                                     f"for layers by name, such as {flag} 'fc*={'4' if kind is int else '0.75'}'"))
