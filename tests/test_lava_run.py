@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,21 @@ def test_run_gives_aligned_spikes_states_and_the_stream(program, lava):
     np.testing.assert_array_equal(found.stream["out"][:, 0], [0, 0, 1, 1, 1, 1] * 2)
     assert found.period == 6
     assert found.seconds_per_step > 0
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("length", [75, 76, 200])
+def test_a_long_path_to_the_temporary_folder_is_no_obstacle(program, lava, monkeypatch, length):
+    """A socket's path has at most 107 bytes, and Lava makes one below the temporary folder."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        long = Path(folder)
+        while (left := length - len(str(long))) > 0:
+            long /= "x" * max(1, min(left - 1, 50))
+        long.mkdir(parents=True)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setenv("TMPDIR", str(long))
+        assert run(program, SPIKES).spikes["out"].all()
+        assert list(long.iterdir()) == []
 
 
 @pytest.mark.lava

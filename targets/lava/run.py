@@ -22,6 +22,9 @@ from .interpreter import lava_python
 
 #: Seconds that a stopped program gets to remove its shared memory.
 STOP_S = 0.8
+#: Longest temporary folder, in bytes: Lava's shared memory is managed over a socket "/pymp-xxxxxxxx/listener-xxxxxxxx"
+#: below it, and a socket's whole path has at most 107 (unix(7)).
+LONGEST_FOLDER = 107 - 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +104,7 @@ def run_limited(command: list[str], timeout_s: float) -> tuple[int | None, str]:
     The status is None when time ran out; then nothing of it is left running.
     """
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["TMPDIR"] = _folder_for_sockets()
     # messages go to a file: children that outlive their parent would keep a pipe open
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
@@ -115,6 +119,14 @@ def run_limited(command: list[str], timeout_s: float) -> tuple[int | None, str]:
                 _stop_group(process)
         log.seek(0)
         return status, log.read()
+
+
+def _folder_for_sockets() -> str:
+    """The temporary folder, or one in its place where its path is too long for Lava's sockets."""
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) <= LONGEST_FOLDER:
+        return usual
+    return next((folder for folder in ("/tmp", "/var/tmp", "/dev/shm") if os.access(folder, os.W_OK | os.X_OK)), usual)
 
 
 def _stop_group(process: subprocess.Popen[bytes]) -> None:
