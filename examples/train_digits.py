@@ -14,6 +14,7 @@ Plain PyTorch, one core, about a minute. The forward pass is the one that NIR's 
 from __future__ import annotations
 
 import argparse
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from neurocompress.data import SpikeData
+from neurocompress.frontends.nir_conventions import KEY
+from neurocompress.network.conventions import Conventions
 
 STEPS = 32
 DT = 1e-3  # seconds per time step
@@ -121,7 +124,8 @@ def to_nir(model: Digits) -> nir.NIRGraph:
         "output": nir.Output(output_type={"output": np.array([10])}),
     }
     names = list(nodes)
-    return nir.NIRGraph(nodes, list(pairwise(names)), metadata={"dt": DT})
+    read_as = Conventions(dt=DT, decay="euler", reset="zero", fire=">")  # NIR has no field for them
+    return nir.NIRGraph(nodes, list(pairwise(names)), metadata={"dt": DT, KEY: json.dumps(read_as.to_dict())})
 
 
 def main() -> None:

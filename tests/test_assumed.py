@@ -3,6 +3,7 @@ change; presets say what they assume and how that is known."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from cli_runner import Run
 from neurocompress.chip.features import features, with_conventions
 from neurocompress.chip.profile import load_profile, profile_names
 from neurocompress.deployment import deploy
+from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
+from neurocompress.frontends.nir_conventions import KEY, KEY_ASSUMED
 from neurocompress.network.conventions import PRESETS, Conventions, overrides
 from neurocompress.network.presets import MEANINGS, PRESET_FACTS, details, flag
 from neurocompress.simulation.float import simulate
@@ -76,6 +79,8 @@ def test_every_verb_says_aloud_once_what_is_assumed_and_what_the_other_reading_c
             assert seen.status in (0, 1), seen.err
             for name in ("reset = zero", "dt = 0.0001 s"):
                 assert seen.err.count(f"warning: ASSUMED: {name}") == 1, (arguments, seen.err)
+            if not extra:
+                assert "ASSUMED" not in seen.out, "said once, and not again among the notes"
     for arguments, exact in with_data[:3]:
         seen = run(*arguments)
         assert (reset in seen.err and dt in seen.err) == exact, seen.err
@@ -84,6 +89,42 @@ def test_every_verb_says_aloud_once_what_is_assumed_and_what_the_other_reading_c
     assert quiet.status == 0
     assert "ASSUMED" not in quiet.err + quiet.out
     assert "ASSUMED" not in run("check", model, "--target", "loihi2", "--preset", "snntorch").err
+
+
+def test_a_file_that_was_written_still_says_what_was_only_assumed(model: Path, tmp_path: Path, run: Run) -> None:
+    """Through compress, through compress again, and in the model of a bundle; what was given is stated."""
+    data, small, smaller, bundle = tmp_path / "d.npz", tmp_path / "s.nir", tmp_path / "t.nir", tmp_path / "b"
+    flags = ("--data", data, "--bits", 8)
+    assert run("compress", model, *flags, "--out", small).status == 0
+    assert run("compress", small, *flags, "--out", smaller).status == 0
+    assert run("deploy", model, "--target", "loihi2", "--data", data, "--out", bundle).status == 0
+    for file in (small, smaller, bundle):
+        seen = run("inspect", file)
+        for name in ("reset = zero", "dt = 0.0001 s"):
+            assert seen.err.count(f"warning: ASSUMED: {name}") == 1, (file, seen.err)
+    assert read(small).conventions == read(model).conventions
+    assert read(small).assumed == ("dt", "reset")
+    assert not {KEY, KEY_ASSUMED} & set(read(small).metadata[""])
+    # a preset's dt is only a default: it replaces what was assumed, and not what was given
+    assert (read(small, preset="norse").conventions.dt, read(small, preset="norse").assumed) == (1e-3, ())
+    assert run("compress", model, *flags, "--reset", "zero", "--out", tmp_path / "r.nir").status == 0
+    assert read(tmp_path / "r.nir").assumed == ("dt",)
+    assert run("compress", model, *flags, "--reset", "zero", "--dt", "1e-4", "--out", tmp_path / "n.nir").status == 0
+    assert read(tmp_path / "n.nir").assumed == ()
+    assert read(tmp_path / "n.nir", preset="norse").conventions.dt == 1e-4
+    seen = run("inspect", tmp_path / "n.nir")
+    assert "ASSUMED" not in seen.err + seen.out
+
+
+@pytest.mark.parametrize("text", ["", "dt", "reset", "reset,dt", "gain", "dt;reset", 3, np.zeros(2)])
+def test_what_a_file_says_was_assumed_is_a_list_of_names(model: Path, text: object) -> None:
+    graph = nir.read(model)
+    graph.metadata |= {KEY: json.dumps(Conventions(dt=1e-4).to_dict()), KEY_ASSUMED: text}
+    if isinstance(text, str) and text in ("", "dt", "reset", "reset,dt"):
+        assert set(read(graph).assumed) == set(text.split(",")) - {""}
+    else:
+        with pytest.raises(Refused, match="no list of dt and reset"):
+            read(graph)
 
 
 def test_inspect_gives_the_flag_for_each_assumption_and_the_flag_changes_it(model: Path, run: Run) -> None:

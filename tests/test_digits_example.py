@@ -13,6 +13,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from neurocompress.data import load_spikes
+from neurocompress.frontends.nir import read
+from neurocompress.network.conventions import Conventions
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 DT = 1e-3
@@ -53,6 +55,13 @@ def test_calibration_digits_are_none_of_the_test_digits() -> None:
         assert np.abs(data.spikes.sum(axis=1, dtype=float) - wanted).max() < 1
         np.testing.assert_array_equal(data.labels, classes)
         assert set(classes) == set(range(10))
+
+
+def test_nothing_of_the_shipped_network_is_left_to_assume() -> None:
+    network = read(EXAMPLES / "digits" / "digits.nir")
+    assert network.assumed == ()
+    assert network.conventions == Conventions(dt=DT, decay="euler", reset="zero", fire=">")
+    assert not [note for note in network.notes if "assumed" in note.lower()]
 
 
 def test_the_shipped_files_are_small() -> None:

@@ -23,7 +23,7 @@ from ..network.conventions import Overrides, overrides
 from ..network.graph import Network, natural
 from ..network.nodes import Conv, Flatten, Node, Pool, Shape
 from ..network.shapes import BATCH_FIX, counts_the_batch, output_shape
-from .nir_conventions import KEY, settle
+from .nir_conventions import KEY, KEY_ASSUMED, settle
 from .nir_file import MAX_BYTES, load, memory_limit
 from .nir_graph import tree_of
 from .nir_nodes import MAX_SIGNAL, SIGNAL_BYTES, Reading, check, check_port, make, numbers
@@ -73,7 +73,8 @@ def _network(flat: Flat, memory: int, preset: str | None, given: Mapping[str, An
         draft.notes.append(f"v_reset = 0 in {', '.join(sorted(silent, key=natural))}: not in the file.")
     graph_metadata = flat.metadata.get("", {})
     conventions, assumed, said = settle(draft.nodes, graph_metadata, preset, given)
-    metadata = {name: {k: v for k, v in values.items() if k != KEY} for name, values in flat.metadata.items()}
+    metadata = {name: {k: v for k, v in values.items() if k not in (KEY, KEY_ASSUMED)}
+                for name, values in flat.metadata.items()}
     return Network(
         {name: draft.nodes[name] for name in sorted(draft.nodes, key=natural)},
         tuple(sorted(flat.edges, key=lambda edge: (natural(edge[0]), natural(edge[1])))),

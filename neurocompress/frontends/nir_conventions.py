@@ -32,9 +32,13 @@ from .nir_time import (
 
 #: Where `neurocompress.targets.nir` stores them, in the metadata of the graph.
 KEY = "neurocompress_conventions"
+#: And which of them were only assumed when the file was written: "dt", "reset" or "dt,reset".
+KEY_ASSUMED = "neurocompress_assumed"
 ASSUMED_DT = 1e-4
 #: Where such conventions come from, as notes say it.
 STORED = "from the file's metadata"
+#: And of those that were only assumed when the file was written.
+KEPT = "assumed when the file was written"
 #: And of those that the user gives.
 GIVEN = "given by the user"
 #: Conventions that differ from platform to platform so often that notes always say them.
@@ -52,10 +56,12 @@ def settle(
     problems: list[Problem] = []
     notes: list[str] = []
     named = stored = None
+    guessed = frozenset[str]()
     conventions, origin = Conventions(), "assumed: nothing says otherwise, NIR's own equations"
     try:
         named = preset(preset_name) if preset_name is not None else None
         stored = _stored(metadata)
+        guessed = frozenset() if stored is None else _guessed(metadata)
         if named is not None:
             conventions, origin = named, f"preset {preset_name}"
             lost = [] if stored is None else _differing(stored, named)
@@ -76,8 +82,8 @@ def settle(
 
     if given.get("dt") is not None:
         step: Origin | None = (given["dt"], GIVEN)
-    elif stored is not None and stored.dt is not None:
-        step = (stored.dt, STORED)
+    elif stored is not None and stored.dt is not None and (named is None or "dt" not in guessed):
+        step = (stored.dt, f"{KEPT}; give --dt if it is wrong" if "dt" in guessed else STORED)
     else:
         step = dt_in_file(nodes, metadata, preset_name, conventions, notes)
         if step is None and preset_name == "sinabs" and counts_steps(nodes):
@@ -108,7 +114,7 @@ def settle(
         name, value = convention.name, getattr(conventions, convention.name)
         if name == "dt" or (name not in ALWAYS_SHOWN and name not in given and value == getattr(neutral, name)):
             continue
-        why = origin
+        why = KEPT if name == "reset" and "reset" in guessed and named is None else origin
         if name in given:
             why = GIVEN
             if named is None and stored is not None and getattr(stored, name) != value:
@@ -127,9 +133,9 @@ def settle(
     if problems:
         raise Refused(problems)
     spiking = any(isinstance(node, Neuron) and node.spiking for node in nodes.values())
+    silent = named is None and (stored is None or "reset" in guessed) and "reset" not in given
     assumed = tuple(name for name, is_so in (
-        ("dt", step is not None and step[1].startswith("assumed")),
-        ("reset", spiking and named is None and stored is None and "reset" not in given)) if is_so)
+        ("dt", step is not None and step[1].startswith("assumed")), ("reset", spiking and silent)) if is_so)
     notes += [sentence(name, conventions) for name in assumed]
     return conventions, assumed, notes
 
@@ -153,3 +159,13 @@ def _stored(metadata: dict[str, object]) -> Conventions | None:
     if not isinstance(values, dict):
         raise broken
     return from_dict(values)
+
+
+def _guessed(metadata: dict[str, object]) -> frozenset[str]:
+    """Which of dt and reset were only assumed when the file was written. Raises `Refused` for anything else."""
+    text = metadata.get(KEY_ASSUMED, "")
+    names = frozenset(text.split(",")) - {""} if isinstance(text, str) else frozenset({"?"})
+    if names - {"dt", "reset"}:
+        raise Refused(Problem(f"its metadata '{KEY_ASSUMED}' is no list of dt and reset",
+                              fix="Remove the key, or write the file again"))
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from .conventions import Conventions, shown
@@ -23,8 +24,17 @@ def sentence(name: str, conventions: Conventions) -> str:
 
 
 def aloud(notes: tuple[str, ...]) -> list[str]:
-    """Those of some notes that are said aloud, each once."""
-    return [note for note in dict.fromkeys(notes) if note.startswith(ALOUD)]
+    """Those of some notes that are said aloud; of several that begin with the same sentence the first."""
+    first: dict[str, str] = {}
+    for note in notes:
+        if note.startswith(ALOUD):
+            first.setdefault(note.split(". ", 1)[0], note)
+    return list(first.values())
+
+
+def quiet(notes: Iterable[str]) -> list[str]:
+    """The other notes."""
+    return [note for note in notes if not note.startswith(ALOUD)]
 
 
 def other_reading(network: Network, name: str, shortest: float) -> tuple[Network, str]:

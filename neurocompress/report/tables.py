@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ..chip.fit import Fit
 from ..chip.search import BOUND
+from ..network.assumed import quiet
 from ..plain import one_line, printable
 from ..shown import times
 from .figures import amount, change, count, joules, percent, rate, share, size
@@ -67,8 +68,9 @@ def table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Seque
 
 
 def notes(out: Console, title: str, sentences: Iterable[str], style: str = "") -> None:
-    """Prints sentences one below the other; nothing when there are none."""
-    listed = list(dict.fromkeys(sentences))
+    """Prints sentences one below the other; nothing when there are none. What a verb says aloud on stderr is left out:
+    it is said once."""
+    listed = quiet(dict.fromkeys(sentences))
     if not listed:
         return
     out.print(Text(title, style="bold"))

@@ -1,9 +1,10 @@
 """Writes a network as a NIR file that nir 1.0.8 and the tools on top of it read.
 
 Conventions and quantization facts travel in the metadata of the graph, which every reader may ignore: the JSON text
-"neurocompress_conventions", and "neurocompress_nodes" with facts by node. nir before 1.0.8 refuses metadata on most
-nodes, and v_reset, which is left out where it is zero. nir's own type check is wrong for grouped and for most
-non-square convolutions: such files need nir.read(path, type_check=False).
+"neurocompress_conventions" with, in "neurocompress_assumed", which of them were only assumed, and "neurocompress_nodes"
+with facts by node. nir before 1.0.8 refuses metadata on most nodes, and v_reset, which is left out where it is zero.
+nir's own type check is wrong for grouped and for most non-square convolutions: such files need
+nir.read(path, type_check=False).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurocompress.errors import Problem, Refused
-from neurocompress.frontends.nir_conventions import KEY
+from neurocompress.frontends.nir_conventions import KEY, KEY_ASSUMED
 from neurocompress.frontends.nir_file import memory_limit, memory_of
 from neurocompress.frontends.nir_wiring import NO_BIAS, NODE_FACTS
 from neurocompress.network.graph import Network
@@ -116,6 +117,8 @@ def _metadata(network: Network, more: Metadata) -> dict[str, dict[str, object]]:
     for name, values in more.items():
         facts.setdefault(name, {}).update(values)
     facts.setdefault("", {})[KEY] = json.dumps(network.conventions.to_dict())
+    if network.assumed:  # it stays so for whoever reads the file
+        facts[""][KEY_ASSUMED] = ",".join(network.assumed)
     for name, node in network.nodes.items():
         if isinstance(node, Conv) and node.bias is None:
             facts.setdefault(name, {})[NO_BIAS] = "none"
