@@ -34,7 +34,7 @@ def run_folders(jobs, record=None, states=True, python=None, timeout_s=600.0):  
                              *(["--states"] if states else []), *(["--record", *names] if names else [])])
         todo = Path(scratch) / "jobs.json"
         todo.write_text(json.dumps(commands), encoding="utf-8")
-        status, messages = run_limited([lava_python(python), __file__, str(todo)], timeout_s)
+        status, messages = run_limited([lava_python(python), __file__, str(todo)], timeout_s, Path(scratch))
         if status != 0:
             raise RuntimeError(f"Lava ended with status {status} (None: no time left):\n{messages[-4000:]}")
         return [read(Path(scratch) / f"{i}.npz") for i in range(len(jobs))]

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_runner import DIGITS, EXAMPLE, everything
+from live_processes import gone, numbers_of
 
 import neurocompress
 from neurocompress.data.spikes import load_spikes
@@ -96,28 +96,6 @@ def test_a_polite_kill_is_obeyed_alike(number: int, given: Path, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def processes_with(text: str) -> list[str]:
-    """Command lines of live processes that name `text`, but this one's."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            found += [line] if text in line else []
-    return found
-
-
-def gone(check: Callable[[], object]) -> bool:
-    """Whether `check` gives nothing within some seconds: init buries what is dead when it comes to it."""
-    for _ in range(100):
-        if not check():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.mark.lava
 def test_no_process_of_lava_outlives_ctrl_c(lava: str, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NEUROCOMPRESS_LAVA_PYTHON", lava)
@@ -128,15 +106,15 @@ def test_no_process_of_lava_outlives_ctrl_c(lava: str, given: Path, tmp_path: Pa
                str(EXAMPLE / "digits_test.npz")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(1200):  # until its processes run: the program, and those that it makes
-            if len(processes_with(program)) > 2 or process.poll() is not None:
+            if len(numbers_of(program)) > 2 or process.poll() is not None:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert gone(lambda: processes_with(program))
+    assert gone(lambda: numbers_of(program))
     assert gone(lambda: set(os.listdir("/dev/shm")) - shared)
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".neurocompress")] == []
+    assert gone(lambda: list(tmp_path.iterdir()))
 
 
 # ------------------------------------------------------------------------------ what never returns to Python

@@ -12,6 +12,8 @@ from pathlib import Path
 from neurocompress.errors import refuse
 from neurocompress.whole import draft
 
+from .endings import of_this_machine
+
 #: The environment variable that names an interpreter.
 VARIABLE = "NEUROCOMPRESS_LAVA_PYTHON"
 LAVA = "lava-nc==0.10.0"
@@ -42,6 +44,8 @@ def _checked(python: str, where: str) -> str:
     try:
         found = subprocess.run([python, "-c", probe], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
+        if isinstance(error, OSError) and (refused := of_this_machine(0, str(error), where, "")):
+            raise refused from None
         raise refuse(f"'{python}' does not run ({error})", where=where, fix=_FIX) from None
     if found.returncode != 0 or not found.stdout.startswith("3 10 "):
         what = f"is Python {'.'.join(found.stdout.split()[:2])}" if found.stdout else "has no lava-nc"

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,13 @@ from neurocompress.errors import refuse
 from neurocompress.stopping import asked, on_stop
 from neurocompress.whole import draft
 
+from .endings import of_the_system, of_this_machine
+from .guarded import stop_group
 from .interpreter import lava_python
 
-#: Seconds that a stopped program gets to remove its shared memory.
-STOP_S = 0.8
 #: Longest temporary folder, in bytes: Lava's shared memory is managed over a socket "/pymp-xxxxxxxx/listener-xxxxxxxx"
-#: below it, and a socket's whole path has at most 107 (unix(7)).
-LONGEST_FOLDER = 107 - 32
+#: in a draft (32 bytes more) below it, and a socket's whole path has at most 107 (unix(7)).
+LONGEST_FOLDER = 107 - 32 - 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,32 +58,40 @@ def run(
 
     record: populations to record besides the output. states: record u and v of all of these as well (slow).
     python: interpreter; see `interpreter.lava_python` for the default.
-    Raises `Refused` for data or names that do not fit, when no interpreter is found and when time runs out;
+    Raises `Refused` for data or names that do not fit, when no interpreter is found, when time runs out, and for what
+    this machine lacks (shared memory, space, processes, memory);
     RuntimeError with the end of Lava's messages when the program fails.
     """
     folder = Path(folder).resolve()
     if not (folder / "program.py").is_file():
         raise refuse("there is no program.py", where=str(folder), fix="Give the lava folder of a bundle")
     interpreter = lava_python(python)
-    with draft(Path(tempfile.gettempdir())) as scratch:
-        data, out = scratch / "input", scratch / "out.npz"
-        with open(data, "wb") as file:
-            np.savez(file, spikes=spikes)
-        command = [interpreter, str(folder / "program.py"), f"--data={data}", f"--out={out}"]
-        command += ["--states"] if states else []
-        command += ["--record", *record] if record else []
-        status, messages = run_limited(command, timeout_s)
-        if status is None:
-            raise refuse(f"the Lava program did not finish in {timeout_s:g} s", where=str(folder),
-                         fix="Use fewer samples or a larger time limit")
-        tail = "\n".join(messages.strip().splitlines()[-15:])
-        if status == 2:
-            raise refuse(tail.replace(f"{data}: ", ""), where=str(folder))
-        if asked():  # its processes were stopped, or met the signal themselves, before Python told us
-            raise KeyboardInterrupt
-        if status != 0 or not out.is_file():
-            raise RuntimeError(f"{folder / 'program.py'} ended with status {status}:\n{tail}")
-        return read(out)
+    place = ""
+    try:
+        place = _folder_for_sockets()
+        with draft(Path(place)) as scratch:
+            data, out = scratch / "input", scratch / "out.npz"
+            with open(data, "wb") as file:
+                np.savez(file, spikes=spikes)
+            command = [interpreter, str(folder / "program.py"), f"--data={data}", f"--out={out}"]
+            command += ["--states"] if states else []
+            command += ["--record", *record] if record else []
+            status, messages = run_limited(command, timeout_s, scratch)
+            if status == 0 and out.is_file():
+                return read(out)
+    except OSError as error:
+        raise of_the_system(error, folder, place) from None
+    if status is None:
+        raise refuse(f"the Lava program did not finish in {timeout_s:g} s", where=str(folder),
+                     fix="Use fewer samples or a larger time limit")
+    if asked():  # its processes were stopped, or met the signal themselves, before Python told us
+        raise KeyboardInterrupt
+    if (refused := of_this_machine(status, messages, folder, place)) is not None:
+        raise refused
+    tail = "\n".join(messages.strip().splitlines()[-15:])
+    if status == 2:
+        raise refuse(tail.replace(f"{data}: ", ""), where=str(folder))
+    raise RuntimeError(f"{folder / 'program.py'} ended with status {status}:\n{tail}")
 
 
 def read(path: Path) -> LavaRun:
@@ -98,45 +105,45 @@ def read(path: Path) -> LavaRun:
         return LavaRun(**kinds, period=int(arrays["period"]), seconds_per_step=float(arrays["seconds_per_step"]))
 
 
-def run_limited(command: list[str], timeout_s: float) -> tuple[int | None, str]:
-    """Runs a command and all its children for at most timeout_s. Returns its exit status and what it printed.
+def run_limited(command: list[str], timeout_s: float, scratch: Path) -> tuple[int | None, str]:
+    """Runs a Python program and all its children for at most timeout_s. Returns its exit status and what it printed.
 
-    The status is None when time ran out; then nothing of it is left running.
+    command: an interpreter, a file and arguments. scratch: its temporary folder. The status is None when time ran out;
+    then nothing of it is left running. Nor is it when this process is killed: see guarded.py, which removes `scratch`
+    then.
     """
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    environment["TMPDIR"] = _folder_for_sockets()
+    environment["TMPDIR"] = str(scratch)
+    guarded = [command[0], str(Path(__file__).with_name("guarded.py")), str(scratch), *command[1:]]
     # messages go to a file: children that outlive their parent would keep a pipe open
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+    with tempfile.TemporaryFile("w+", errors="replace", dir=scratch) as log:
+        process = subprocess.Popen(guarded, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
                                    start_new_session=True)
         status: int | None = None
-        with on_stop(lambda: os.killpg(process.pid, signal.SIGKILL)):
+        with on_stop(lambda: os.killpg(process.pid, signal.SIGTERM)):  # the rest is done by the watcher
             try:
                 status = process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 pass
             finally:
-                _stop_group(process)
+                stop_group(process.pid, process.poll)
+                process.wait()
+                _dismiss(process)
         log.seek(0)
         return status, log.read()
 
 
+def _dismiss(process: subprocess.Popen[bytes]) -> None:
+    """All is done: the watcher has nothing to end."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # where it is gone
+        os.write(process.stdin.fileno(), b".")
+    process.stdin.close()
+
+
 def _folder_for_sockets() -> str:
-    """The temporary folder, or one in its place where its path is too long for Lava's sockets."""
+    """The temporary folder, or one in its place where its path is too long for Lava's sockets. Raises OSError."""
     usual = tempfile.gettempdir()
     if len(os.fsencode(usual)) <= LONGEST_FOLDER:
         return usual
     return next((folder for folder in ("/tmp", "/var/tmp", "/dev/shm") if os.access(folder, os.W_OK | os.X_OK)), usual)
-
-
-def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends what is left of the group. SIGTERM spares the process that removes Lava's shared memory; it gets time."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGTERM)
-        until = time.monotonic() + STOP_S
-        while time.monotonic() < until:
-            process.poll()
-            os.killpg(process.pid, 0)
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -5,8 +5,13 @@ s * period of the stream, with period = steps + padding, and a layer's sample at
 """
 
 import argparse
+import multiprocessing.process
+import os
+import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections import namedtuple
@@ -18,6 +23,10 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from spike_io.process import Recorder, StateRecorder
 
 Layer = namedtuple("Layer", "process latency")
+
+
+#: Seconds that Lava gets to report the error of one of its processes.
+PATIENCE_S = 5.0
 
 
 class BadInput(Exception):
@@ -47,6 +56,8 @@ def main(network, input_shape, message_bits, padding, output, scale=None, low=0,
     except (BadInput, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    finally:  # none after a run that ended well; Python would wait for those that are there
+        end_children()
 
 
 def read(path, input_shape, message_bits, graded):
@@ -117,13 +128,20 @@ def run(network, spikes, padding, names, states):
             process.s_out.connect(recorder.a_in)
 
         process = layers[names[0]].process  # any process stands for the whole network
+        children, over = [], threading.Event()
+        remember(children)
+        watcher = threading.Thread(target=watch, args=(children, over, folder), daemon=True)
+        watcher.start()
         process.create_runtime(run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
         started = time.perf_counter()
         try:
             process.run(condition=RunSteps(num_steps=total))
             seconds = time.perf_counter() - started
+            over.set()  # from now on processes end as they should
+            watcher.join()
         finally:
             process.stop()
+            over.set()
 
         result = {"period": np.array(period), "seconds_per_step": np.array(seconds / total)}
         for (kind, name), file in files.items():
@@ -134,6 +152,45 @@ def run(network, spikes, padding, names, states):
             if kind == "spikes":
                 result[f"stream.{name}"] = stream
         return result
+
+
+def remember(children):
+    """Keeps every process from its start: Python forgets those that ended when the next one starts."""
+    start = multiprocessing.process.BaseProcess.start
+
+    def kept(process):
+        start(process)
+        children.append(process)
+
+    multiprocessing.process.BaseProcess.start = kept
+
+
+def status_of(child):
+    """The exit status of a process; None while it runs, and once Lava has closed it."""
+    try:
+        return child.exitcode
+    except ValueError:
+        return None
+
+
+def watch(children, over, folder):
+    """Ends the program where one of Lava's processes ended before `over`: the others would wait for it for ever."""
+    while not over.wait(0.2):
+        ended = [status for status in map(status_of, list(children)) if status is not None]
+        if not ended or (min(ended) >= 0 and over.wait(PATIENCE_S)):
+            continue
+        how = signal.Signals(-min(ended)).name if min(ended) < 0 else f"itself with status {max(ended)}"
+        for error in filter(None, (getattr(child, "exception", None) for child in children)):
+            print(error[1], file=sys.stderr)  # the traceback
+        print(f"A process of Lava was ended by {how} during the run.", file=sys.stderr, flush=True)
+        end_children()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+
+def end_children():
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def compact(values):
