@@ -209,7 +209,8 @@ def test_a_network_of_zeros_is_written_so_that_it_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Zeros pack a thousandfold, further than a file that is read may."""
-    monkeypatch.setattr(nir_file, "SMALL", 2**10)
+    monkeypatch.setattr(nir_file, "SMALL", 2**17)
+    monkeypatch.setattr(nir_file, "SMALL_BYTES", 2**20)
     weight = np.zeros((2, 400_000), np.float32)
     weight[1, 7] = 0.5
     nodes = {"in": n.Input((400_000,)), "fc": n.Linear(weight), "lif": small().nodes["lif"], "out": n.Output()}

@@ -227,7 +227,8 @@ def test_what_holds_next_to_nothing_is_written_so_that_it_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few spikes in many steps pack a thousandfold, further than a file that is read may."""
-    monkeypatch.setattr(arrays, "SMALL", 2**10)
+    monkeypatch.setattr(arrays, "SMALL", 2**15)
+    monkeypatch.setattr(arrays, "SMALL_BYTES", 2**20)
     spikes = np.zeros((4, 100, 2, 64, 64), np.uint8)
     spikes[0, 3, 1, 2, 5] = spikes[3, 99, 0, 63, 63] = 1
     SpikeData(spikes, None, "few").save(tmp_path / "few.npz")

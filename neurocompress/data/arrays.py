@@ -16,13 +16,15 @@ import numpy as np
 
 from ..errors import Problem, Refused, refuse
 from ..file_kinds import kind_of
+from ..free_memory import free_memory
 from ..whole import whole_file
 
 #: Arrays of one file may take this many bytes in memory.
 MAX_BYTES = 8 * 2**30
 
-#: And this many times the file's own size: deflate packs zeros a thousandfold. Smaller files count as SMALL.
-MAX_RATIO, SMALL = 128, 4 * 2**20
+#: But those of a file below SMALL only SMALL_BYTES: deflate packs zeros a thousandfold. A larger file may be
+#: spikes, which are next to nothing but zeros (N-MNIST in frames of 1 ms, float32: 245 to 1).
+SMALL, SMALL_BYTES = 4 * 2**20, 2**29
 
 #: Members of one archive; a bundle of 1000 layers has about as many times ten.
 MAX_MEMBERS = 20_000
@@ -39,8 +41,8 @@ def read_arrays(
 ) -> dict[str, np.ndarray]:
     """Arrays of a .npz file by name: those of `names` that are there, or all of them.
 
-    Sizes are read from the headers first, and nothing is loaded when together they exceed `max_bytes`, or MAX_RATIO
-    times the file (512 MiB for files below 4 MiB).
+    Sizes are read from the headers first, and nothing is loaded when together they exceed `max_bytes`, the memory that
+    is free, or, for a file below SMALL, SMALL_BYTES.
     Raises `Refused` for a file that is missing, not a .npz, damaged, too large or holds Python objects.
     """
     file = str(path)
@@ -67,8 +69,8 @@ def read_arrays(
 
 
 def memory_limit(file_bytes: int) -> int:
-    """Bytes that the arrays of a file of this size may take in memory."""
-    return min(MAX_BYTES, MAX_RATIO * max(SMALL, file_bytes))
+    """Bytes that the arrays of a file of this size may take in memory, on a machine that has as much."""
+    return SMALL_BYTES if file_bytes < SMALL else MAX_BYTES
 
 
 def array_names(path: str | Path) -> list[str]:
@@ -122,8 +124,13 @@ def _check_sizes(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file:
     if total > max_bytes:
         problems.append(Problem(
             f"its arrays take {total / 2**30:.1f} GiB in memory, at most {max_bytes / 2**30:.3g} GiB are read",
-            fix="Store fewer samples or steps, uint8 instead of a wider type, or write without compression: a file "
-                f"may unpack to {MAX_RATIO} times its size", file=file))
+            fix="Store fewer samples or steps, uint8 instead of a wider type, or write without compression "
+                f"(numpy.savez): a file below {SMALL / 2**20:.0f} MiB may not unpack to more, a larger one to "
+                f"{MAX_BYTES / 2**30:.0f} GiB", file=file))
+    elif (free := free_memory()) is not None and total > free:
+        problems.append(Problem(
+            f"its arrays take {total / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free",
+            fix="Store fewer samples or steps, or uint8 instead of a wider type", file=file))
     if problems:
         raise Refused(problems)
 
@@ -147,7 +154,9 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str) -> np.nd
         with archive.open(member) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             values = np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-            return values.astype(values.dtype.newbyteorder("="), copy=False)
+            if values.dtype.isnative:
+                return values
+            return values.byteswap(inplace=True).view(values.dtype.newbyteorder("="))
     except MemoryError as error:
         raise refuse("it does not fit into memory", where=where, file=file, fix="Store fewer samples") from error
     except _BROKEN as error:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import Problem, Refused, refuse
 from ..file_kinds import kind_of
+from ..free_memory import free_memory
 
 Value = str | np.ndarray
 Tree = dict[str, Any]  # of Value and Tree
@@ -22,12 +23,11 @@ MAX_OBJECTS = 25_000
 MAX_DEPTH = 48
 #: Longest name of a node or field.
 MAX_NAME = 255
-#: All datasets together may take this many times the file's bytes in memory, where a value takes 4 bytes at least
-#: (a reader makes it a float). deflate reaches 1032:1 on zeros alone, and a dataset of nothing takes no space.
-MAX_RATIO = 64
-#: A file below this size may take as much as one of this size, and none more than MAX_BYTES.
-SMALL = 4 * 2**20
+#: All datasets together may take this many bytes in memory, where a value takes 4 bytes at least (a reader makes it a
+#: float); in a file below SMALL only SMALL_BYTES: deflate reaches 1032:1 on zeros alone, and a dataset of nothing takes
+#: no space. Larger files may be networks of which next to nothing is left.
 MAX_BYTES = 4 * 2**30
+SMALL, SMALL_BYTES = 4 * 2**20, 2**28
 #: What a text costs in memory beside its characters, and what a stored chunk takes of a file at least.
 TEXT_BYTES, CHUNK_BYTES = 64, 64
 
@@ -85,8 +85,9 @@ def memory_of(dataset: Any) -> int:
 
 
 def memory_limit(file_bytes: int) -> int:
-    """Bytes that all datasets of a file of this size, and what is spread from them, may take in memory."""
-    return min(MAX_BYTES, MAX_RATIO * max(SMALL, file_bytes))
+    """Bytes that all datasets of a file of this size, and what is spread from them, may take in memory, on a machine
+    that has as much."""
+    return SMALL_BYTES if file_bytes < SMALL else MAX_BYTES
 
 
 def _sound(stream: BinaryIO, head: bytes) -> bool:
@@ -126,6 +127,7 @@ class _Reader:
         self.file = file
         self.file_bytes = file_bytes
         self.limit = memory_limit(file_bytes)
+        self.free = free_memory()
         self.bytes = 0
         self.seen: set[int] = set()
 
@@ -190,6 +192,9 @@ class _Reader:
             raise self.refuse(
                 f"declares {item.size} values, {size} bytes of memory{total}, in a file of {self.file_bytes} bytes "
                 f"(at most {self.limit})", where, _UNPACKED)
+        if self.free is not None and self.bytes > self.free:
+            raise self.refuse(f"takes {self.bytes} bytes of memory with the datasets before it, and {self.free} are "
+                              "free", where, "Use a machine with more memory, or split the model")
         if item.chunks:
             chunks = int(np.prod([-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True)], dtype=object))
             if chunks > max(1000, self.file_bytes // CHUNK_BYTES):
