@@ -77,8 +77,8 @@ class Board:
         policy = "refuse" if self.policy == "prune" else self.policy
         asked = for_rules(made.original, self.profile)
         network = made.network.with_nodes({name: asked.nodes[name] for name in asked.populations})
-        return check_fit(replace(network, conventions=asked.conventions), self.profile, made.bits,
-                         chips=self.chips, policy=policy, built=True)
+        return check_fit(replace(network, conventions=asked.conventions), self.profile, made.bits, chips=self.chips,
+                         policy=policy, built=True, model=None if self.tail is None else self.tail.chip)
 
 
 @dataclass(frozen=True, eq=False)

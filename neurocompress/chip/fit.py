@@ -186,7 +186,7 @@ def check_fit(
     network: Network, profile: Profile, bits: int | Mapping[str, int] | None = None,
     sparsity: float | Mapping[str, float] | None = None, connections: tuple[Connection, ...] | None = None,
     chips: int | None = None, fan_in: Mapping[str, int] | None = None, policy: FanInPolicy | None = None,
-    rates: Mapping[str, Floats] | None = None, built: bool = False,
+    rates: Mapping[str, Floats] | None = None, built: bool = False, model: Network | None = None,
 ) -> Fit:
     """Place a network on a chip and hold it against every rule of the chip's profile.
 
@@ -198,10 +198,11 @@ def check_fit(
         becomes of neurons with too many synapses (see `wiring`); with "prune" they are counted as pruned to the limit.
     rates: spikes per step of each neuron, (neurons,) by population, for the count of spikes between cores.
     built: the network has its form on the chip already, so the rules about that are not asked again.
+    model: the network as its user knows it, of which parameters are counted; where None, `network`.
     Raises `Refused` for values out of range. A network that does not fit is no error: see `Fit.violations`.
     """
     plan = plan_of(network, profile, bits, sparsity, connections, chips, fan_in, policy)
-    return fit_of(replace(plan, built=built), rates)
+    return fit_of(replace(plan, built=built, model=model), rates)
 
 
 def refuse_unbuildable(plan: Plan) -> None:
@@ -338,14 +339,11 @@ def limits_of(profile: Profile) -> dict[str, tuple[str, int | None]]:
 
 def _row(plan: Plan, stages: list[Layer], seen: set[str]) -> Row:
     own = stages[-1]
-    names = []
     incoming = [i for layer in stages for i in layer.incoming]
-    for i in incoming:  # weights that several paths share are one node: count them once
-        node = i.connection.name.split("@")[0]
-        if node not in seen and node in plan.network.nodes:
-            seen.add(node)
-            names.append(node)
-    held = sum(parameters(plan.network.nodes[n]) for n in names)
+    model = plan.model or plan.network
+    ways = model.needed_for(model.inputs_of(own.population), (model.input, *model.populations))
+    held = sum(parameters(model.nodes[n]) for n in ways - seen)  # layers that several paths share are counted once
+    seen |= ways
     limits = limits_of(plan.profile)
 
     def most(attribute: str) -> int:

@@ -32,7 +32,8 @@ class Plan:
     """bits, sparsity, fan_in: by connection name; a connection that `sparsity` does not name keeps its weights, one
     that `fan_in` does not name its inputs. policy: what becomes of neurons with too many synapses.
 
-    built: whether the network has its form on the chip already.
+    built: whether the network has its form on the chip already. model: the network as its user knows it, of which
+    parameters are counted, where `network` has its layers folded.
 
     A network with zeros is placed in two ways, its zeros left out and where it would lie were none of them zero, and
     the way of fewer cores is taken.
@@ -47,6 +48,7 @@ class Plan:
     policy: FanInPolicy = "refuse"
     fan_in: Mapping[str, int] = field(default_factory=dict)
     built: bool = False
+    model: Network | None = None
     _counted: Counted = field(default_factory=dict)  # these are shared by the plans made from this one
     _pruners: dict[tuple[int, int | None], Pruner] = field(default_factory=dict)
     _wired: dict[tuple[Any, ...], Wiring] = field(default_factory=dict)

@@ -57,12 +57,13 @@ def _operations(network: Network, run: Run) -> float:
 
 
 def stored_bytes(result: Result) -> tuple[int, int]:
-    """Bytes of all weights as float32, and at their bits: the weights that stay, and where some are zero one bit of
-    each that says which, or all of them dense, whichever is less (an estimate: a chip stores them its own way)."""
+    """Bytes of all weights as float32, and at their bits: the weights that are not zero, pruned or rounded to it, and
+    one bit of each that says which, or all of them dense, whichever is less (an estimate: a chip stores them its own
+    way)."""
     before = after = 0
     for layer in result.layers.values():
         weights, bits = layer.weight.size, layer.bits or 32
-        stay = int(np.count_nonzero(layer.mask))
+        stay = int(np.count_nonzero(layer.weight))
         before += 4 * weights
         after += -(-min(weights * bits, stay * bits + weights) // 8)
     others = sum(4 * node.weight.size for node in result.kept.values())

@@ -1,0 +1,212 @@
+"""What `inspect`, `check`, `compress`, `deploy`, report.json, `simulate` and `compare` say of the same thing is the same
+number, and the one that plain loops over weights and spikes count."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from literal_core import cores
+from literal_network import paths, run, trained_numbers, zeros
+
+import neurocompress as nc
+from neurocompress.backends import backend
+from neurocompress.chip.fit import limits_of
+from neurocompress.data.spikes import SpikeData
+from neurocompress.network.conventions import Conventions
+from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Node, Output, Pool, Scale
+from neurocompress.report.compressed import compressed_data, measure
+from neurocompress.report.inspect import inspect_network
+
+CHIPS = ("loihi1", "loihi2", "spinnaker2", "brainscales2", "tianjic")
+FORMS = ("dense", "convolutions", "sum", "recurrent", "last Linear", "pools", "product")
+SAMPLES, STEPS = 4, 6
+
+
+def drawn(seed: int) -> Network:
+    """A network of one of FORMS; a fifth of its weights is zero."""
+    rng = np.random.default_rng(seed)
+
+    def weights(*shape: int) -> np.ndarray:
+        w = rng.normal(0.4, 1.0, size=shape) / np.sqrt(np.prod(shape[1:]))
+        return np.where(rng.random(shape) < 0.2, 0.0, w).astype(np.float32)
+
+    def bias(n: int) -> np.ndarray | None:
+        return None if rng.random() < 0.5 else rng.normal(0, 0.1, n).astype(np.float32)
+
+    def neurons(*shape: int) -> Neuron:
+        kind = rng.choice(["IF", "LIF", "LIF"])
+        if kind == "IF":
+            return Neuron(shape, np.full(shape, 1e3), np.full(shape, 0.6), np.zeros(shape))
+        return Neuron(shape, np.full(shape, 8.0), np.full(shape, 0.6), np.zeros(shape), np.full(shape, 8e-3),
+                      np.zeros(shape))
+
+    form = FORMS[seed % len(FORMS)]
+    nodes: dict[str, Node] = {"input": Input((7,)), "fc1": Linear(weights(9, 7), bias(9)), "a": neurons(9),
+                              "fc2": Linear(weights(5, 9), bias(5)), "b": neurons(5), "output": Output((5,))}
+    edges = list(pairwise(nodes))
+    if form == "sum":  # two ways into b, and one layer that two populations hear
+        nodes |= {"c": neurons(9), "skip": Linear(weights(5, 7)), "fc3": Linear(weights(5, 9), bias(5))}
+        edges += [("input", "skip"), ("skip", "b"), ("fc1", "c"), ("c", "fc3"), ("fc3", "b")]
+    elif form == "recurrent":
+        nodes["rec"] = Linear(weights(9, 9))
+        edges += [("a", "rec"), ("rec", "a")]
+    elif form == "last Linear":
+        nodes["last"] = Linear(weights(3, 5), bias(3))
+        edges = [e for e in edges if e != ("b", "output")] + [("b", "last"), ("last", "output")]
+        nodes["output"] = Output((3,))
+    elif form == "product":  # two layers without neurons between
+        nodes["between"] = Linear(weights(6, 9), bias(6))
+        nodes["fc2"] = Linear(weights(5, 6), bias(5))
+        edges = [e for e in edges if e != ("a", "fc2")] + [("a", "between"), ("between", "fc2")]
+    elif form in ("convolutions", "pools"):
+        groups, stride = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+        size = (6 + 2 - 3) // stride + 1
+        nodes = {"input": Input((2, 6, 6)), "c1": Conv(weights(4, 2 // groups, 3, 3), bias(4), (stride, stride),
+                                                       ((1, 1), (1, 1)), (1, 1), groups),
+                 "a": neurons(4, size, size)}
+        if form == "pools":
+            kind = str(rng.choice(["sum", "average"]))
+            nodes |= {"half": Scale(np.asarray(0.5)), "p": Pool(kind, (2, 2), (int(rng.integers(1, 3)), 1),
+                                                                ((0, 0), (0, 0)))}
+            across, down = size - 1, (size - 2) // nodes["p"].stride[0] + 1
+        else:
+            across = down = size - 1
+            nodes |= {"c2": Conv(weights(3, 4, 2, 2), bias(3), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+                      "b": neurons(3, down, across)}
+        channels = 4 if form == "pools" else 3
+        nodes |= {"flat": Flatten(), "fc": Linear(weights(4, channels * down * across), bias(4)), "z": neurons(4),
+                  "output": Output((4,))}
+        edges = list(pairwise(nodes))
+    rule = Conventions(dt=1e-3, decay=str(rng.choice(["euler", "exponential"])),
+                       reset=str(rng.choice(["zero", "subtract"])), fire=str(rng.choice([">", ">="])))
+    return Network(nodes, tuple(edges), rule)
+
+
+def data_of(network: Network, seed: int) -> SpikeData:
+    rng = np.random.default_rng(1000 + seed)
+    spikes = (rng.random((SAMPLES, STEPS, *network.shapes[network.input])) < 0.4).astype(np.uint8)
+    return SpikeData(spikes, None, "drawn")
+
+
+def operations(network: Network, sent: dict[str, np.ndarray], ones: bool = False) -> dict[str, float]:
+    """Synapses that spikes reach, for each target, per sample; sent: by population and input. ones: zeros too."""
+    found: dict[str, float] = {}
+    for path in paths(network, ones):
+        spikes = sent[path.source]
+        reached = sum(path.fan_out(tuple(map(int, place[2:]))) for place in np.argwhere(spikes))
+        found[path.target] = found.get(path.target, 0.0) + reached / len(spikes)
+    return found
+
+
+def weighted(network: Network) -> dict[str, Node]:
+    return {n: node for n, node in network.nodes.items() if isinstance(node, (Linear, Conv))}
+
+
+@pytest.mark.parametrize("seed", range(35))
+def test_every_verb_says_the_same_numbers_of_a_drawn_network(seed: int, tmp_path: Path, one_thread: None) -> None:
+    network = drawn(seed)
+    data, chip = data_of(network, seed), CHIPS[(seed + seed // len(FORMS)) % len(CHIPS)]
+    counted = trained_numbers(network)
+    scales = sum(math.prod(network.shapes[n]) for n, node in network.nodes.items() if isinstance(node, Scale))
+    sent = run(network, data.spikes) | {network.input: data.spikes}
+    file = tmp_path / "n.nir"
+    backend("nir").write(network, file)
+
+    # the network itself: inspect, and check before anything is compressed
+    model = nc.load(file)
+    seen = inspect_network(model)
+    assert {n["name"]: n["parameters"] for n in seen["nodes"] if n["name"] in counted} == counted
+    there = sum(counted.values()) + scales  # a file holds one for each place
+    assert seen["parameters"] == there
+    # compress
+    sparsity = 0.5 if seed % 2 else 0.0
+    small = nc.compress(model, data, method="magnitude" if sparsity else "rtn", sparsity=sparsity, bits=4)
+    compress_says(small, tmp_path, data, sent, chip)
+    # deploy, its report, and what other verbs say of the bundle
+    bundle = tmp_path / "b"
+    made = nc.deploy(model, chip, data=data, out=bundle, method="magnitude" if sparsity else "rtn", sparsity=sparsity)
+    report = json.loads((bundle / "report.json").read_text())
+    behind = (report["host"] or {}).get("readout", {}).get("parameters", 0)
+    checked = nc.check(model, chip).to_dict()
+    for totals in (report["totals"], report["fit"]["totals"], checked["totals"]):
+        assert totals["parameters"] + behind == there
+    deploy_says(made, report, bundle, network, data, sent, chip)
+
+
+def compress_says(small, folder: Path, data: SpikeData, sent: dict[str, np.ndarray], chip: str) -> None:
+    small.save(folder / "s.nir")
+    written = nc.load(folder / "s.nir")
+    said = json.loads(json.dumps(compressed_data(small, measure(small, data), folder / "s.nir"), default=str))
+    assert {x["name"] for x in said["layers"]} == set(weighted(written))
+    float32 = stored = zero = 0
+    for layer in said["layers"]:
+        node = written.nodes[layer["name"]]
+        assert layer["weights"] == node.weight.size
+        assert layer["sparsity"] == pytest.approx(zeros(node) / node.weight.size, abs=1e-15)
+        zero, float32 = zero + zeros(node), float32 + 4 * node.weight.size
+        kept = node.weight.size - zeros(node)
+        stored += -(-min(node.weight.size * layer["bits"], kept * layer["bits"] + node.weight.size) // 8)
+    assert said["sparsity"] == pytest.approx(4 * zero / float32, abs=1e-12)
+    assert (said["bytes_float32"], said["bytes_estimate"]) == (float32, stored)
+    now = run(written, data.spikes) | {written.input: data.spikes}
+    before, after = said["calibration"]["operations"]
+    assert before == pytest.approx(sum(operations(small.original, sent).values()))
+    assert after == pytest.approx(sum(operations(written, now).values()))
+    in_file = inspect_network(written)["parameters"]
+    ends = nc.check(written, chip)
+    assert ends.totals["parameters"] + sum(trained_numbers(written).get(n, 0) for n in ends.host) == in_file
+
+
+def deploy_says(made, report: dict, bundle: Path, network: Network, data: SpikeData, sent: dict[str, np.ndarray],
+                chip: str) -> None:
+    fit, file = report["fit"], nc.load(bundle)
+    on_chip = [layer["population"] for layer in report["layers"]]
+    # zeros, parameters and neurons, layer by layer, of the file that was written
+    for layer in report["layers"]:
+        nodes = [file.nodes[n] for n in layer["layers"] if n in weighted(file)]
+        size = sum(node.weight.size for node in nodes)
+        assert layer["neurons"] == int(np.prod(file.shapes[layer["population"]]))
+        assert layer["sparsity"] == pytest.approx(sum(map(zeros, nodes)) / max(1, size))
+    for key in ("neurons", "parameters", "memory_float32", "memory"):
+        assert report["totals"][key] == fit["totals"][key] == sum(x[key] for x in report["layers"])
+        assert [x[key] for x in report["layers"]] == [x[key] for x in fit["layers"]]
+    assert report["totals"]["cores"] == fit["cores"] == fit["totals"]["cores"]
+    # what lies on each core, and check on the bundle
+    used = cores(made.fit)
+    for name, share in fit["utilization"].items():
+        if name in used:
+            assert share == pytest.approx(max(used[name]) / limits_of(made.fit.plan.profile)[name][1]), (name, used)
+    assert fit["totals"]["memory"] == sum(x["memory"] for x in fit["layers"])
+    again = nc.check(file, chip, bits=report["layers"][0]["bits"]).to_dict()
+    behind = sum(trained_numbers(file).get(n, 0) for n in again["readout"]["host"])
+    assert again["totals"]["parameters"] + behind == inspect_network(file)["parameters"]
+    folded = ("parameters", "memory_float32")  # of the model in the report, of the file that was written here
+    for key in ("cores", "fewest_cores", "utilization", "map"):
+        assert again[key] == fit[key], key
+    for one, other in zip([again["totals"], *again["layers"]], [fit["totals"], *fit["layers"]], strict=True):
+        assert {k: v for k, v in one.items() if k not in folded} == {k: v for k, v in other.items() if k not in folded}
+    # spikes and operations
+    float_sops = operations(network, sent)
+    emulated = nc.simulate(bundle, data, engine="emulator", record=on_chip)
+    now = {n: emulated.arrays[n] for n in on_chip} | {file.input: data.spikes}
+    chip_sops, unmasked = operations(file, now), operations(file, now, ones=True)
+    every = {name: np.ones((1, 1, *file.shapes[name])) for name in now}
+    synapses = operations(file, every, ones=True)
+    for layer in report["layers"]:
+        p = layer["population"]
+        if p in network.nodes:
+            assert layer["operations_before"]["sops_effective"] == pytest.approx(float_sops[p])
+        assert layer["operations"]["sops_effective"] == pytest.approx(chip_sops[p])
+        assert layer["operations"]["sops_unmasked"] == pytest.approx(unmasked[p])
+        assert layer["operations"]["sops_dense"] == synapses[p] * STEPS
+        assert layer["neuron_updates"] == layer["neurons"] * STEPS
+        if layer["rate"] is not None:
+            assert layer["rate"] == pytest.approx(np.count_nonzero(now[p]) / now[p].size) == emulated.rates[p]
+            assert layer["rate_before"] == pytest.approx(np.count_nonzero(sent[p]) / sent[p].size)
+            assert layer["dead"] == int((now[p].reshape(-1, layer["neurons"]) == 0).all(axis=0).sum())
