@@ -1,19 +1,19 @@
 """What lies on each core, counted source by source and synapse by synapse from the literal paths of a network. Taken as
-it was decided: which neuron lies on which core, and whether a convolution is stored as its kernel."""
+it was decided: which neuron lies on which core, and whether a convolution (with the pool before it) is stored as its
+kernel."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
 
-import numpy as np
 from literal_network import Path, paths
 
 from neurocompress.chip.fan_kernel import KernelFan
 from neurocompress.chip.fan_thin import ThinFan
 from neurocompress.chip.fit import Fit
 from neurocompress.chip.mapping import Layer
-from neurocompress.network.nodes import Conv
+from neurocompress.network.connections import Connection
 
 Place = tuple[int, ...]
 
@@ -104,8 +104,7 @@ def cores(fit: Fit) -> dict[str, list[int]]:
                         used["axons_out"][source.at[places[i.connection.source][s]]] += 1
                 told = profile.core.neurons.value if on[core] > 1 else max(sizes) if kernel else sizes[k]
                 if kernel:
-                    node = next(network.nodes[n] for n in path.nodes if isinstance(network.nodes[n], Conv))
-                    found = kernel_lists(path, here, node, bool(i.form.shared))
+                    found = kernel_lists(path, here, i.connection, bool(i.form.shared))
                 else:
                     found = [(1, sizes[k], len(to)) for to in here.values()]
                 bits = [lists(formula, *one, told, i.form.bits, i.form.delay_bits) for one in found]
@@ -122,11 +121,14 @@ def path_of(found: list[Path], source: str, target: str, name: str) -> Path:
     return path
 
 
-def kernel_lists(path: Path, here: dict[Place, list[Place]], node: Conv, shared: bool) -> list[tuple[int, int, int]]:
+def kernel_lists(
+    path: Path, here: dict[Place, list[Place]], connection: Connection, shared: bool
+) -> list[tuple[int, int, int]]:
     """Runs, length of a run and weights that are kept of each list of a kernel: neurons are numbered channel last, so
     that the taps of one row are a run; sources of a channel that reach the piece alike share a list; every channel of a
     location takes the space of its longest list. Zeros are stored but where a kernel without groups has many."""
-    many = node.groups == 1 and sum(1 for w in node.weight.ravel() if w != 0) < 0.8 * node.weight.size
+    node, weight = connection.kernel, connection.weight
+    many = node.groups == 1 and sum(1 for w in weight.ravel().tolist() if w != 0) < 0.8 * weight.size
     row_is_run = node.dilation[-1] == 1 or node.stride[-1] % node.dilation[-1] == 0
     alike: dict[tuple, int] = {}
     locations: dict[Place, list[tuple[Place, list[Place]]]] = {}

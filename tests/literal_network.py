@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -79,6 +80,7 @@ class Path:
         return sum(1 for w in self.synapses[place].values() if w != 0.0)
 
 
+@lru_cache(maxsize=4)
 def paths(network: Network, ones: bool = False) -> list[Path]:
     """Every path, its synapses counted by sending one spike from each place. ones: with all weights 1."""
     shapes = network.shapes
@@ -115,9 +117,10 @@ def paths(network: Network, ones: bool = False) -> list[Path]:
     return found
 
 
-def run(network: Network, spikes: np.ndarray) -> dict[str, np.ndarray]:
+def literal(network: Network, spikes: np.ndarray) -> dict[str, np.ndarray]:
     """What each population sends, (samples, steps, *shape); spikes: (samples, steps, *input shape). Conventions: decay,
-    reset, fire; all others as NIR has them. A connection within a loop arrives one step late."""
+    reset, fire, floor, spikes per step, and the gain of IF; all others as NIR has them. A connection within a loop
+    arrives one step late."""
     rule, shapes, wires = network.conventions, network.shapes, paths(network)
     names = [n for n in network.order if isinstance(network.nodes[n], Neuron)]
     sent = {n: np.zeros((*spikes.shape[:2], *shapes[n])) for n in names}
@@ -160,7 +163,7 @@ def step(node: Neuron, rule, at, v: float, current: Values, x: float, shape) -> 
         current[at] = alpha * current[at] + of(node.w_in) * (1 - alpha) * x
         x = current[at]
     if node.tau_mem is None:
-        v += of(node.r) * rule.dt * x if of(node.r) != 1 else x
+        v += of(node.r) * rule.dt * x if rule.gain == "nir" and of(node.r) != 1 else x
     else:
         beta = kept(node.tau_mem)
         v = beta * v + (1 - beta) * (of(node.r) * x + of(node.v_leak))
@@ -168,5 +171,6 @@ def step(node: Neuron, rule, at, v: float, current: Values, x: float, shape) -> 
         return v, v
     threshold = of(node.v_threshold)
     if not (v > threshold or (rule.fire == ">=" and v == threshold)):
-        return v, 0.0
-    return (v - threshold if rule.reset == "subtract" else of(node.v_reset)), 1.0
+        return (max(v, -threshold) if rule.v_floor else v), 0.0
+    n = math.floor(v / threshold) if rule.spikes_per_step == "many" else 1
+    return (v - n * threshold if rule.reset == "subtract" else of(node.v_reset)), float(n)

@@ -1,5 +1,5 @@
-"""What `inspect`, `check`, `compress`, `deploy`, report.json, `simulate` and `compare` say of the same thing is the same
-number, and the one that plain loops over weights and spikes count."""
+"""What inspect, check, compress, deploy, report.json and simulate say of the same thing is the same number, and the one
+that plain loops over weights and spikes count; tables show no other."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import DIGITS, EXAMPLE, Run
 from literal_core import cores
-from literal_network import paths, run, trained_numbers, zeros
+from literal_network import literal, paths, trained_numbers, zeros
 
 import neurocompress as nc
 from neurocompress.backends import backend
 from neurocompress.chip.fit import limits_of
-from neurocompress.data.spikes import SpikeData
+from neurocompress.data import events_to_spikes
+from neurocompress.data.spikes import SpikeData, load_spikes
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Node, Output, Pool, Scale
 from neurocompress.report.compressed import compressed_data, measure
 from neurocompress.report.inspect import inspect_network
+from neurocompress.report.tables import USED
 
 CHIPS = ("loihi1", "loihi2", "spinnaker2", "brainscales2", "tianjic")
 FORMS = ("dense", "convolutions", "sum", "recurrent", "last Linear", "pools", "product")
@@ -114,7 +117,7 @@ def test_every_verb_says_the_same_numbers_of_a_drawn_network(seed: int, tmp_path
     data, chip = data_of(network, seed), CHIPS[(seed + seed // len(FORMS)) % len(CHIPS)]
     counted = trained_numbers(network)
     scales = sum(math.prod(network.shapes[n]) for n, node in network.nodes.items() if isinstance(node, Scale))
-    sent = run(network, data.spikes) | {network.input: data.spikes}
+    sent = literal(network, data.spikes) | {network.input: data.spikes}
     file = tmp_path / "n.nir"
     backend("nir").write(network, file)
 
@@ -154,7 +157,7 @@ def compress_says(small, folder: Path, data: SpikeData, sent: dict[str, np.ndarr
         stored += -(-min(node.weight.size * layer["bits"], kept * layer["bits"] + node.weight.size) // 8)
     assert said["sparsity"] == pytest.approx(4 * zero / float32, abs=1e-12)
     assert (said["bytes_float32"], said["bytes_estimate"]) == (float32, stored)
-    now = run(written, data.spikes) | {written.input: data.spikes}
+    now = literal(written, data.spikes) | {written.input: data.spikes}
     before, after = said["calibration"]["operations"]
     assert before == pytest.approx(sum(operations(small.original, sent).values()))
     assert after == pytest.approx(sum(operations(written, now).values()))
@@ -210,3 +213,46 @@ def deploy_says(made, report: dict, bundle: Path, network: Network, data: SpikeD
             assert layer["rate"] == pytest.approx(np.count_nonzero(now[p]) / now[p].size) == emulated.rates[p]
             assert layer["rate_before"] == pytest.approx(np.count_nonzero(sent[p]) / sent[p].size)
             assert layer["dead"] == int((now[p].reshape(-1, layer["neurons"]) == 0).all(axis=0).sum())
+
+
+def test_tables_and_json_of_the_digits_show_the_counted_numbers(tmp_path: Path, run: Run) -> None:
+    network, few, bundle = nc.load(DIGITS), tmp_path / "few.npz", tmp_path / "b"
+    load_spikes(EXAMPLE / "digits_test.npz").first(4).save(few)
+    spikes = np.load(few)["spikes"]
+    sent = literal(network, spikes) | {network.input: spikes}
+    table = run("deploy", DIGITS, "--target", "loihi1", "--data", few, "--method", "rtn", "--out", bundle).out
+    report = json.loads((bundle / "report.json").read_text())
+    file, count = nc.load(bundle), report["totals"]
+    emulated = nc.simulate(bundle, few, engine="emulator", record=network.populations)
+    now = {n: emulated.arrays[n] for n in network.populations} | {file.input: spikes}
+    before, after = (sum(operations(n, s).values()) for n, s in ((network, sent), (file, now)))
+    assert (count["sops_effective_before"], count["sops_effective"]) == (pytest.approx(before), pytest.approx(after))
+    assert count["parameters"] == sum(trained_numbers(network).values())
+    for layer, node in (("lif1", "fc1"), ("lif2", "fc2")):
+        of_zeros = f"{100 * zeros(network.nodes[node]) / network.nodes[node].weight.size:.1f} % → " \
+                   f"{100 * zeros(file.nodes[node]) / file.nodes[node].weight.size:.1f} %"
+        assert any(of_zeros in line and f"{trained_numbers(network)[node]:,}" in line for line in table.splitlines()
+                   if layer in line), of_zeros
+    assert f"{before:,.0f} → {after:,.0f}" in table
+    fit = nc.check(bundle, "loihi1")
+    used = cores(fit)
+    said = [f"{name} {100 * max(used[key]) / limits_of(fit.plan.profile)[key][1]:.1f} %" for key, name in USED.items()]
+    text = run("check", bundle, "--target", "loihi1").out
+    for shown in (table, text):
+        (line,) = [line for line in shown.splitlines() if line.startswith("fullest core: ")]
+        assert sorted(line.removeprefix("fullest core: ").split(", ")) == sorted(said)
+
+
+@pytest.mark.shared
+def test_the_nmnist_network_has_the_counted_numbers(shared: Path, tmp_path: Path) -> None:
+    network = nc.load(shared / "models/nir_paper/cnn/cnn_sinabs.nir", preset="sinabs")
+    events = events_to_spikes(shared / "data/nmnist_800.npz", 1e-3, 300, binary=True)
+    data = SpikeData(events.spikes[:1, 20:40], None, "20 steps")
+    sent = literal(network, data.spikes) | {network.input: data.spikes}
+    fit = nc.check(network, "loihi1")
+    assert fit.totals["parameters"] == sum(trained_numbers(network).values()) == network.parameters
+    used = cores(fit)
+    for name, (_, limit) in limits_of(fit.plan.profile).items():
+        assert fit.utilization[name] == pytest.approx(max(used[name]) / limit), name
+    small = nc.compress(network, data, method="magnitude", sparsity=0.8, bits=4, distill=0)
+    compress_says(small, tmp_path, data, sent, "loihi1")
