@@ -170,8 +170,8 @@ def compress_says(small: Result, network: Network, folder: Path, data: SpikeData
     assert ends.totals["parameters"] + sum(trained_numbers(written).get(n, 0) for n in ends.host) == in_file
 
 
-def deploy_says(made: Deployment, report: dict, bundle: Path, network: Network, data: SpikeData, sent: dict[str, np.ndarray],
-                chip: str) -> None:
+def deploy_says(made: Deployment, report: dict, bundle: Path, network: Network, data: SpikeData,
+                sent: dict[str, np.ndarray], chip: str) -> None:
     fit, file = report["fit"], nc.load(bundle)
     on_chip = [layer["population"] for layer in report["layers"]]
     # zeros, parameters and neurons, layer by layer, of the file that was written
