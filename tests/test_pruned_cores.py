@@ -83,7 +83,7 @@ def test_partial_sums_of_a_pruned_network_hold_every_synapse_once() -> None:
     """Wired as with its zeros stored: the parts of every connection are its pruned weights, no more and no less."""
     network = images(2, (24, 40), 12, 11)
     plan = check_fit(network, load_profile("tianjic"), sparsity=0.6, chips=8).plan
-    for wires in plan._wirings:
+    for wires in (plan._own, plan._like):
         for kept in (f.connection for f in plan.fans):
             parts = [f.connection for f in wires.fans if f.connection.name == kept.name
                      and f.connection.source == kept.source]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..grid import Grid
 from ..network.connections import Connection, connections
 from ..network.graph import Network
 from ..network.nodes import WEIGHTED, Node
@@ -79,6 +80,15 @@ class Pruner:
 
         less = sparse.csr_array((signs, weight.indices, weight.indptr), shape=weight.shape)
         return replace(self.connection, weight=less)
+
+
+def below_a_step(connection: Connection, bits: int) -> float:
+    """The share of a connection's weights that are smaller than a step of its grid, which rounding may make 0."""
+    weight = connection.weight
+    values = (weight if isinstance(weight, np.ndarray) else weight.data).ravel()
+    blocks = [values[start : start + BLOCK] for start in range(0, values.size, BLOCK)]
+    step = max((float(np.abs(block).max()) for block in blocks), default=0.0) / Grid.levels(bits)
+    return sum(int(np.count_nonzero(np.abs(block) < step)) for block in blocks) / max(1, values.size)
 
 
 def filled(network: Network, found: tuple[Connection, ...]) -> tuple[Connection, ...]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..by_layer import of_layers, split
 from ..errors import Problem, Refused, Unfit
-from ..grid import Grid
 from ..network import connections as synapses
 from ..network.connections import Connection
 from ..network.graph import Network
@@ -19,6 +18,7 @@ from ..network.nodes import Shape, parameters
 from ..shown import brief, listed, several
 from .board import Board, board
 from .cut import Limits
+from .expected import below_a_step
 from .fixes import with_fixes
 from .layer_cores import core_list, own_cores
 from .mapping import Layer
@@ -274,13 +274,12 @@ def with_rounding(fit: Fit) -> Fit:
     """A fit of weights that are not rounded yet. Where it breaks limits that it would keep if weights smaller than a
     step of the grid were 0, which rounding may make them, the verdict is left to deploy."""
     plan = fit.plan
-    if fit.fits or plan.stopping:
+    if fit.fits or plan.stopping or plan.beyond({}):
         return fit
-    zeros = {}
-    for c in (c for c in plan.connections if c.trained):
-        values = np.abs(c.weight if isinstance(c.weight, np.ndarray) else c.weight.data)
-        step = float(values.max(initial=0.0)) / Grid.levels(plan.stored[c.name])
-        zeros[c.name] = max(plan.sparsity.get(c.name, 0.0), float(np.mean(values < step)) if values.size else 0.0)
+    zeros = {c.name: max(plan.sparsity.get(c.name, 0.0), below_a_step(c, plan.stored[c.name]))
+             for c in plan.connections if c.trained}
+    if plan.beyond(zeros):
+        return fit
     if any(isinstance(f, Violation) for f in plan.changed(sparsity=zeros).findings):
         return fit
     said = tuple(Undecided(v.code, v.layer, v.resource, "weights that round to 0 may free what is missing: deploy "

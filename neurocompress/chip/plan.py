@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -102,21 +103,28 @@ class Plan:
         return self._wired[key]
 
     @cached_property
-    def _wirings(self) -> tuple[Wiring, ...]:
-        """Zeros left out, and as they are wired where nothing is zero."""
-        own = self._wire(self.fans)
-        if self.whole is None:
-            return (own,)
-        return own, self._wire(tuple(self._fan(c, True) for c in self.connections), self.whole.fans)
+    def _own(self) -> Wiring:
+        """Zeros left out."""
+        return self._wire(self.fans)
+
+    @cached_property
+    def _like(self) -> Wiring | None:
+        """As the network is wired where none of its weights is zero; None where none is."""
+        shared = tuple(self._fan(c, True) for c in self.connections)
+        return None if self.whole is None else self._wire(shared, self.whole.fans)
 
     @cached_property
     def _laid(self) -> tuple[Wiring, Placement]:
-        own = self._placed(self._wirings[0])
+        own = self._placed(self._own)
         if self.whole is None:
-            return self._wirings[0], own
-        like = self._placed(self._wirings[1], self.whole.placement)
-        ways = ((self._wirings[0], own), (self._wirings[1], like))
-        return min(ways, key=lambda way: (self._broken(way[1]), way[1].cores))
+            return self._own, own
+        whole, broken = self.whole.placement, self._broken(own)
+        if own.cores <= whole.cores and not broken:  # the other way takes the cores of the whole
+            return self._own, own
+        assert self._like is not None
+        like = self._placed(self._like, whole)
+        ways = ((self._own, own, broken), (self._like, like, self._broken(like)))
+        return min(ways, key=lambda way: (way[2], way[1].cores))[:2]
 
     def _placed(self, wires: Wiring, like: Placement | None = None) -> Placement:
         return place(wires, self.profile, bits=self.stored, chips=self.chips, per_neuron=self._each, like=like,
@@ -162,14 +170,14 @@ class Plan:
     @cached_property
     def stopping(self) -> tuple[Violation, ...]:
         """Violations with which the network has no form on the chip; nothing is placed for them."""
-        found = findings(self._case(Placement((), self.chips), self._wirings[0]), stopping=True)
+        found = findings(self._case(Placement((), self.chips), self._own), stopping=True)
         return tuple(f for f in found if isinstance(f, Violation))
 
     @cached_property
     def fewest_cores(self) -> int:
         """A lower bound of the cores, without placing anything: by neurons, by the bits of the weights alone, by the
         axons that end in a layer and those that leave it."""
-        return min(map(self._fewest, self._wirings))
+        return min(self._fewest(wiring) for wiring in (self._own, self._like) if wiring is not None)
 
     def _fewest(self, wiring: Wiring) -> int:
         share = self.profile.topology.layers_share_cores
@@ -197,6 +205,18 @@ class Plan:
             return sum(cores.values())
         total = np.sum(takes, axis=0)
         return int(max([1, *(-(-int(a) // int(b)) for a, b in zip(total, caps, strict=True) if b)]))
+
+    def beyond(self, zeros: Mapping[str, float]) -> bool:
+        """Whether the chips have too few cores whatever lies where: for the neurons of the network, or for the bits of
+        the weights alone that other shares of zeros leave. zeros: by name of those trained connections that may have
+        any; nothing is known of the others' weights."""
+        per_chip, limits = self.profile.topology.cores_per_chip.value, Limits.of(self.profile)
+        neurons = sum(math.prod(self.network.shapes[name]) for name in self.network.populations) * self._each
+        held = sum(round((1.0 - zeros[c.name]) * c.weight.size) * self.stored[c.name] for c in self.connections
+                   if c.name in zeros and c.trained and isinstance(c.weight, np.ndarray) and c.repeats == 1)
+        return per_chip is not None and any(
+            most is not None and needs > most * per_chip * self.chips
+            for needs, most in ((neurons, limits.compartments), (held, limits.memory)))
 
     @property
     def memory(self) -> int:
