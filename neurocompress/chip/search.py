@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from ..by_layer import split
 from ..errors import refuse
+from ..network.canonical import canonical
 from ..network.connections import Connection
+from ..network.nodes import WEIGHTED
 from ..shown import listed
 from .plan import Plan
 from .rules import RULES, Violation
@@ -57,15 +59,21 @@ class Losses:
         return f"of {len(self.layers)} (the share of its {self.what} that each layer loses)"
 
     @staticmethod
-    def of_weights(connections: tuple[Connection, ...], widths: list[int]) -> Losses:
-        """Without data: the share of a layer's sum of squares that pruning by magnitude and rounding remove."""
+    def of_weights(
+        connections: tuple[Connection, ...], widths: list[int], stored: Mapping[str, int] | None = None
+    ) -> Losses:
+        """Without data: the share of a layer's sum of squares that pruning by magnitude and rounding remove.
+
+        stored: by layer, its own weights; where pools repeat them, fewer than its synapses, and pruned one by one."""
         trained = {c.name: c for c in connections if c.trained}
-        pruning, rounding, sizes = [], [], []
+        pruning, rounding, sizes, kept = [], [], [], {}
         for c in trained.values():
             values = c.weight if isinstance(c.weight, np.ndarray) else c.weight.data
             magnitude = np.abs(values).ravel()
             total = float(np.square(magnitude, dtype=np.float64).sum()) or 1.0
-            pruning.append(_tails(magnitude) / total)
+            own = (stored or {}).get(c.name, magnitude.size)
+            kept[c.name] = SHARES if own >= magnitude.size else np.maximum(1, np.rint(SHARES * own)) / own
+            pruning.append(_tails(magnitude, kept[c.name]) / total)
             end = float(magnitude.max(initial=0.0))
             rounding.append([magnitude.size * (end / max(1, (1 << (b - 1)) - 1)) ** 2 / 12 / total for b in widths])
             sizes.append(magnitude.size)
@@ -73,7 +81,7 @@ class Losses:
         return Losses(
             tuple((name,) for name in trained), np.asarray(sizes, dtype=np.float64),
             np.asarray(pruning).reshape(len(sizes), len(SHARES)), {b: table[:, k] for k, b in enumerate(widths)},
-            dict.fromkeys(trained, SHARES), "squared weights")
+            kept, "squared weights")
 
     def levels(self, bits: int, price: float, least: Levels) -> Levels:
         """(groups,) index into SHARES of least loss plus price x weights that stay, none below `least`."""
@@ -111,9 +119,9 @@ class Losses:
         return {n: 1.0 - float(self.kept[n][k]) for group, k in zip(self.layers, levels, strict=True) for n in group}
 
 
-def _tails(magnitude: np.ndarray) -> Floats:
-    """Sum of the smallest squares when each of SHARES of them stays; slice by slice, for large layers."""
-    drop = magnitude.size - np.maximum(1, np.rint(SHARES * magnitude.size)).astype(np.int64)
+def _tails(magnitude: np.ndarray, kept: Floats) -> Floats:
+    """Sum of the smallest squares when each of these shares of them stays; slice by slice, for large layers."""
+    drop = magnitude.size - np.maximum(1, np.rint(kept * magnitude.size)).astype(np.int64)
     ordered, ends = np.sort(magnitude), np.maximum.accumulate(np.maximum(drop, 0))
     slices = [ordered[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
     return np.cumsum([float(np.square(part, dtype=np.float64).sum()) for part in slices])
@@ -311,8 +319,10 @@ def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool, bound:
     plan = plan.pruned_to_limits() if fan_in_pruned else plan
     widths = widths_of(plan, bits)
     found = as_it_is(plan)
-    return found if found.fits or plan.stopping else mildest(
-        plan, Losses.of_weights(plan.connections, widths), widths, bound=bound)
+    if found.fits or plan.stopping:
+        return found
+    stored = {n: node.weight.size for n, node in canonical(plan.network).nodes.items() if isinstance(node, WEIGHTED)}
+    return mildest(plan, Losses.of_weights(plan.connections, widths, stored), widths, bound=bound)
 
 
 def prunes(plan: Plan, said: FanInPolicy | None) -> bool:
