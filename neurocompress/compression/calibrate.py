@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -10,9 +10,12 @@ import numpy as np
 import torch
 
 from ..network.discrete import discretize
-from ..network.graph import Network
-from ..network.nodes import Conv, Linear, Neuron
+from ..network.graph import SOURCES, Network
+from ..network.nodes import Conv, Delay, Flatten, Linear, Neuron
+from ..simulation.arriving import arriving
 from ..simulation.float import Peak, batches
+from ..simulation.stateless import steps_of
+from ..simulation.timing import lag_of
 from .hessian import Bias, Hessian, filtered, patches, thinned
 from .layer import weights_of
 from .module import compressed_groups, population_of
@@ -67,7 +70,7 @@ def calibrate(
     """
     if groups is None:
         groups = compressed_groups(network)
-    feeds = {layer: network.inputs_of(layer)[0] for group in groups for layer in group}
+    feeds = {source for group in groups for layer in group for source in network.inputs_of(layer)}
     hessians = {group: Hessian(*_size(network, group)) for group in groups}
     crossed = {group: Hessian(*_size(network, group)) for group in groups} if reference is not None else {}
     energies = {group: np.zeros((2, spikes.shape[1])) for group in groups}
@@ -79,20 +82,20 @@ def calibrate(
     kept: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {p: [] for p in small}
     done = 0
     wanted = peaks if reference is None else None
-    runs = batches(network, spikes, (*feeds.values(), *counts), device=device, peaks=wanted)
-    before = repeat(None) if reference is None else batches(reference, spikes, feeds.values(), device=device)
+    runs = batches(network, spikes, (*sorted(feeds), *counts), device=device, peaks=wanted)
+    before = repeat(None) if reference is None else batches(reference, spikes, feeds, device=device)
     for signals, original in zip(runs, before, strict=reference is not None):
         for population, count in counts.items():
             count += signals[population].sum(dim=(0, 1), dtype=torch.float64).cpu().numpy()
         for population, group in small.items():
-            x = torch.cat([late(network, layer, signals[feeds[layer]]) for layer in group], dim=-1)
+            x = torch.cat([given(network, layer, signals) for layer in group], dim=-1)
             kept[population].append(
                 (x.transpose(0, 1).cpu().numpy(), signals[population].transpose(0, 1).cpu().numpy()))
         for group, hessian in hessians.items():
-            rows, constant = _rows(network, group, signals, feeds, membrane, energies[group])
+            rows, constant = _rows(network, group, signals, membrane, energies[group])
             hessian.add(rows, None, constant)
             if original is not None:
-                crossed[group].add(_rows(network, group, original, feeds, membrane)[0], rows, constant)
+                crossed[group].add(_rows(network, group, original, membrane)[0], rows, constant)
         done += next(iter(signals.values())).shape[1] if signals else len(spikes)
         if progress:
             progress(done)
@@ -124,7 +127,7 @@ def _refinable(network: Network, group: tuple[str, ...], spikes: np.ndarray) -> 
     """Linear layers into plain spiking neurons, all of the population's inputs, few enough numbers."""
     population = population_of(network, group[0])
     node, rule = network.nodes[population], network.conventions
-    if not isinstance(node, Neuron) or not node.spiking or len(network.inputs_of(population)) != len(group):
+    if not isinstance(node, Neuron) or not node.spiking or _drives(network, population) != set(group):
         return False
     if any(not isinstance(network.nodes[n], Linear) for n in group):
         return False
@@ -137,23 +140,58 @@ def _refinable(network: Network, group: tuple[str, ...], spikes: np.ndarray) -> 
     return plain and rule.recurrent_bias_at_start and len(spikes) * spikes.shape[1] * (width + 1) <= FEATURES_MAX
 
 
+def _drives(network: Network, population: str) -> set[str]:
+    """What a population is given by, but for flattening and delays of whole signals on the way."""
+    found, waiting = set(), [population]
+    while waiting:
+        for name in network.inputs_of(waiting.pop()):
+            node = network.nodes[name]
+            whole = isinstance(node, Delay) and bool(np.all(steps_of(node, network) == steps_of(node, network).flat[0]))
+            if isinstance(node, Flatten) or whole:
+                waiting.append(name)
+            else:
+                found.add(name)
+    return found
+
+
+def given(network: Network, layer: str, signals: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What a layer of weights is given, (timesteps, batch, *shape of its input), as late as what it makes of that
+    arrives in its population. signals: of all its inputs."""
+    return late(network, layer, arriving(network, layer, signals))
+
+
 def late(network: Network, layer: str, x: torch.Tensor) -> torch.Tensor:
-    """The input x (timesteps, ...) of a layer, shifted by the steps its way into the population takes."""
-    lag, name = network.conventions.synaptic_delay, layer
-    while name not in network.populations:
-        (target,) = network.outputs_of(name)
-        if (name, target) in network.feedback:
-            lag = 1
-        name = target
-    if lag == 0:
-        return x
-    out = torch.zeros_like(x)
-    out[lag:] = x[: len(x) - lag]
-    return out
+    """The input x (timesteps, ...) of a layer, shifted by the steps its way into its population takes; where there are
+    several ways, the sum of them."""
+    total: torch.Tensor | None = None
+    for lag in lags_into(network, layer, population_of(network, layer)):
+        part = torch.cat([torch.zeros_like(x[:lag]), x[: len(x) - lag]]) if 0 < lag < len(x) else x if lag == 0 \
+            else torch.zeros_like(x)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def lags_into(network: Network, layer: str, population: str) -> list[int]:
+    """Time steps that each way of a layer's output into a population takes."""
+    found: list[int] = []
+    waiting = [(layer, 0)]
+    while waiting:
+        name, lag = waiting.pop()
+        node = network.nodes[name]
+        if isinstance(node, Delay):  # where the delay differs between elements, that of most
+            lag += int(np.median(steps_of(node, network)))
+        for target in network.outputs_of(name):
+            step = lag + lag_of(network, name, target)
+            if target == population:
+                found.append(step)
+            elif not isinstance(network.nodes[target], SOURCES):
+                waiting.append((target, step))
+    return found
 
 
 def _rows(  # type: ignore[no-untyped-def]
-    network: Network, group: Group, signals, feeds, membrane: bool, energy: np.ndarray | None = None
+    network: Network, group: Group, signals, membrane: bool, energy: np.ndarray | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Filtered inputs of a group of layers, (groups, rows, d): one row per sample, time step and window; and what a
     constant input of 1 gives in each row.
@@ -165,7 +203,7 @@ def _rows(  # type: ignore[no-untyped-def]
     windows = int(np.prod(network.shapes[group[0]][1:]))
     parts = []
     for layer in group:
-        x = late(network, layer, signals[feeds[layer]])
+        x = given(network, layer, signals)
         through = x if step is None else filtered(x, step)
         if energy is not None:
             for k, signal in enumerate((through, x)):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..network.discrete import hears
-from ..network.graph import Network
+from ..network.graph import SOURCES, Network
 from ..network.nodes import Array, Conv, Linear, Neuron
 from .hessian import Bias
 
@@ -65,12 +65,19 @@ class Module:
 
 
 def population_of(network: Network, layer: str) -> str:
-    """The population that a layer of weights of a canonical network feeds."""
-    name = layer
-    while True:
-        (name,) = network.outputs_of(name)
-        if name in network.populations or name == network.output:
-            return name
+    """The first population, in order of computation, that a layer of weights feeds: the one it is compressed for. The
+    output, where it feeds none."""
+    found, waiting, seen = [], [layer], {layer}
+    while waiting:
+        for name in network.outputs_of(waiting.pop()):
+            if name in seen:
+                continue
+            seen.add(name)
+            if isinstance(network.nodes[name], SOURCES):
+                found.append(name)
+            else:
+                waiting.append(name)
+    return min(found, key=network.order.index, default=network.output)
 
 
 def joint_layers(network: Network) -> list[tuple[str, ...]]:
@@ -80,15 +87,13 @@ def joint_layers(network: Network) -> list[tuple[str, ...]]:
     Hessian knows it (SBC, appendix B). Linear layers into the same neurons are joined, and convolutions of equal
     groups.
     """
-    found: list[tuple[str, ...]] = []
-    for population in network.populations:
-        kinds: dict[int, list[str]] = {}
-        for name in network.order:
-            node = network.nodes[name]
-            if isinstance(node, (Linear, Conv)) and population_of(network, name) == population:
-                kinds.setdefault(node.groups if isinstance(node, Conv) else 0, []).append(name)
-        found += [tuple(names) for _, names in sorted(kinds.items())]
-    return found
+    kinds: dict[str, dict[int, list[str]]] = {population: {} for population in network.populations}
+    for name in network.order:
+        node = network.nodes[name]
+        if isinstance(node, (Linear, Conv)) and (population := population_of(network, name)) in kinds:
+            groups = node.groups if isinstance(node, Conv) else 0
+            kinds[population].setdefault(groups, []).append(name)
+    return [tuple(names) for found in kinds.values() for _, names in sorted(found.items())]
 
 
 def compressed_groups(network: Network) -> list[tuple[str, ...]]:
