@@ -98,6 +98,7 @@ def _calibration(
     network: Network, data: Data | None, samples: int | None, steps: int | None, seed: int
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """The spikes that calibrate, and what is to be said of how they were taken."""
+    from .data.axes import assumed
     from .data.given import Stream, spikes_of
     from .data.spikes import drawn, taken
 
@@ -109,8 +110,10 @@ def _calibration(
     if isinstance(given, Stream):
         first = given.head(samples or STREAM_SAMPLES)
         more = "" if given.ended else f", the first of {given.name}; more come, and shuffled batches make these fair"
-        return first.spikes, (f"calibrated on {first.samples} samples{more}",)
-    return given.spikes if samples is None else taken(given.spikes, drawn(given.samples, samples, seed)), ()
+        said = assumed(first.samples, first.steps, first.input_shape, first.labels is not None)
+        return first.spikes, (f"calibrated on {first.samples} samples{more}", *said)
+    said = assumed(given.samples, given.steps, given.input_shape, given.labels is not None)
+    return given.spikes if samples is None else taken(given.spikes, drawn(given.samples, samples, seed)), said
 
 
 def compress_file(
@@ -149,7 +152,7 @@ def compress_file(
         raise refuse("fine-tuning needs data", fix="Give --data")
     if finetune is not None and flags.get("distill") is None:
         flags["distill"] = 0  # labels say more than the teacher alone, and fine-tuning hears both
-    result = compress(network, None if given is None else given.spikes, recipe=recipe, memory=memory, progress=tell,
+    result = compress(network, given, recipe=recipe, memory=memory, progress=tell,
                       checkpoint=kept, keep_checkpoint=True, **flags)
     if finetune is not None and given is not None:
         result = finetuned(result, given.spikes, given.labels, finetune, seed, tell)

@@ -17,6 +17,7 @@ from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
 from .compression.recipe import recipe_of
+from .data.axes import assumed
 from .data.given import Stream, spikes_of
 from .data.spikes import SpikeData, drawn, fractions, poisson, refuse_labels, taken
 from .encoding import Encoding, encoding
@@ -152,7 +153,10 @@ def deploy(
     if not split.synthetic:
         found = _learned(found, board, calibration, within, tell)
     cost = () if split.synthetic else cost_of_conventions(ends.chip, profile, calibration)
-    compressed = replace(found.compressed, notes=(*way.said, *ends.said, *found.said, *cost, *found.compressed.notes))
+    said = (*way.said, *ends.said, *found.said, *cost, *found.compressed.notes)
+    if values is not None:
+        said = (*assumed(values.samples, values.steps, values.input_shape, values.labels is not None), *said)
+    compressed = replace(found.compressed, notes=said)
     tell("building the chip's network", 0, 0)
     integer = replace(compressed.integer_network(input_bits), graded_input=way.graded)
     _refuse_unwritable(profile, integer)

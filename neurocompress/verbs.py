@@ -280,6 +280,7 @@ def _gathered(
     network: Network | OnChip, tell: Progress, stage: str,
 ) -> Simulation:
     """Runs data, or batch by batch a stream of it, and keeps what was asked for."""
+    from .data.axes import assumed
     from .data.spikes import SpikeData, refuse_labels
     from .report.titles import all_titles
     from .simulation.emulator import Overflow
@@ -305,11 +306,12 @@ def _gathered(
         Overflow.gather(overflow, more)
         samples, steps = samples + batch.samples, batch.steps
     said = () if "output" in kept else ('the output of a stream of batches is not kept; record "output" to have it',)
+    axes = assumed(samples, steps, batch.input_shape, bool(labels))
     found = np.concatenate(classes)
     return Simulation(
         engine, {name: np.concatenate(several) if len(several) > 1 else several[0] for name, several in parts.items()},
         found, 100.0 * float(np.mean(found == np.concatenate(labels))) if labels else None, overflow, None, None,
-        (*network.notes, *said), samples, steps, sums.rates, all_titles(network), sums.potentials, reader.by)
+        (*network.notes, *axes, *said), samples, steps, sums.rates, all_titles(network), sums.potentials, reader.by)
 
 
 @dataclass(frozen=True, eq=False)

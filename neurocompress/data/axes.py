@@ -37,6 +37,15 @@ def misread(shape: Shape, input_shape: Shape | None, labels: int | None) -> Misr
                    "the network's input, or give data of the kind that the network was trained on")
 
 
+def assumed(samples: int, steps: int, input_shape: Shape, labelled: bool) -> tuple[str, ...]:
+    """How data that fit were read, where no labels tell samples from time steps: one sentence, or none."""
+    if labelled:
+        return ()
+    axes = " x ".join(map(str, input_shape))
+    return (f"the data are read as {samples} samples x {steps} timesteps x {axes}: without labels nothing tells which "
+            "of the first two is time. If it is the first: numpy.swapaxes(spikes, 0, 1)",)
+
+
 def _time_first(shape: Shape, labels: int | None) -> Misread | None:
     """Spikes as snnTorch and SpikingJelly have them in training, (timesteps, samples, ...): the labels tell."""
     if labels is None or shape[0] == labels or shape[1] != labels:
