@@ -3,6 +3,8 @@
 A back end is a module (entry point group "neurocompress.targets") with either
     write(network, path, metadata=...)     a file of the float network, as the `nir` back end does, or
     emit(network, folder)                  a folder made of the integer network, and refusals(network) -> problems.
+Where some of these are known before compression it has foreseen(network, connections) -> (layer, what, fix) of each,
+and UNFORESEEN, a sentence on the others.
 """
 
 from __future__ import annotations

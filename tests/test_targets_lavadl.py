@@ -146,7 +146,9 @@ def test_what_the_format_can_not_express_is_refused_with_its_layer(tmp_path):
         return " ".join(str(p) for p in refusals(integer(net, profile)))
 
     assert not reasons(network)
-    assert "driven by 'input', 'a'" in reasons(loop)
+    assert "driven by 'input', 'a'" in reasons(loop, loihi2)
+    with pytest.raises(Refused, match="NC113 a: branches"):
+        integer(loop)
     soft = replace(network, conventions=replace(network.conventions, reset="subtract", fire=">="))
     text = reasons(soft, loihi2)
     for part in ("resets by subtraction", "fires at the threshold", "no exponent", "no whole weights"):
@@ -158,7 +160,7 @@ def test_what_the_format_can_not_express_is_refused_with_its_layer(tmp_path):
                                              r=np.ones(5), tau_syn=None, w_in=None)})
     assert "its neurons differ in dv" in reasons(mixed)
     with pytest.raises(Refused, match="driven by"):
-        emit(integer(loop), tmp_path / "x")
+        emit(integer(loop, loihi2), tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert "keep real numbers" in str(refusals(integer(network, load_profile("spinnaker2")))[0])
     assert "keep real numbers" in str(backend("lava").refusals(integer(network, load_profile("spinnaker2")))[0])

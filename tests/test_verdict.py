@@ -93,6 +93,17 @@ def test_what_check_finds_a_choice_for_is_deployed_where_neurons_take_few_synaps
     assert choices > len(FEW_SYNAPSES) // 4
 
 
+def test_what_is_no_chain_is_refused_for_lava_dl_by_both_and_the_rest_is_decided_by_deploy(tmp_path: Path) -> None:
+    broken = 0
+    for seed in FEW_SYNAPSES:
+        network, path, end = written(seed, tmp_path)
+        model = readable(path)
+        found, made = checked(model, "loihi2-lava-dl"), deployed(model, "loihi2-lava-dl", data_for(network, seed))
+        assert agree(found, made), f"seed {seed} ({end}): {found} and {made}"
+        broken += "NC113" in found.codes
+    assert broken > 2
+
+
 def test_fit_of_a_layer_that_shares_its_neurons_leaves_it_a_weight(shared: Path) -> None:
     folder = shared / "faults/networks"
     model, data, tight = (folder / n for n in ("fit-crash-1069.nir", "fit-crash-1069.npz", "tight.yaml"))

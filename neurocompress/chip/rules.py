@@ -17,6 +17,7 @@ from . import (  # noqa: F401 (they register themselves)
     rules_of_chips,
     rules_of_circuits,
     rules_of_crossbars,
+    rules_of_files,
     rules_of_layer_cores,
     rules_of_numbers,
 )

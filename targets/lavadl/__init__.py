@@ -21,9 +21,9 @@ from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Refused
 from neurocompress.whole import unwritable, whole_file
 
-from .limits import BIAS_UNIT, NEVER, chain, one, refusals
+from .limits import BIAS_UNIT, NEVER, UNFORESEEN, chain, foreseen, one, refusals
 
-__all__ = ["emit", "refusals"]
+__all__ = ["UNFORESEEN", "emit", "foreseen", "refusals"]
 
 FILE = "network.net"
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Problem
+from neurocompress.network.connections import Connection
+from neurocompress.network.graph import Network
 
 #: Chip units of a bias of 1: lava-dl sets bias_exp to 6.
 BIAS_UNIT = 1 << 6
@@ -17,6 +19,11 @@ NEVER = (1 << 17) - 1
 LOW, HIGH = -256, 254
 #: Entries of a matrix up to which pooling and a layer are written out as one dense layer.
 DENSE_MAX = 2**26
+#: Which of the limits here are not among those that are `foreseen`.
+UNFORESEEN = ("the format has one decay and threshold to a layer, whole biases, no delays and no weights that are all "
+              "zero: deploy asks it, with the network that the chip computes")
+#: What to do where layers are no chain.
+CHAIN = "Emit Lava: the format has no branches and no feedback"
 
 
 def chain(network: IntegerNetwork) -> list[tuple[Synapses, Population]]:
@@ -27,6 +34,16 @@ def chain(network: IntegerNetwork) -> list[tuple[Synapses, Population]]:
 def one(values: object) -> int:
     """The number that all entries are equal to."""
     return int(np.asarray(values).reshape(-1)[0])
+
+
+def foreseen(network: Network, connections: tuple[Connection, ...]) -> Iterator[tuple[str, str, str]]:
+    """What is known before compression: layer, reason and what to do, for all that is no chain of layers."""
+    before = network.input
+    for name in network.populations:
+        into = [c for c in connections if c.target == name]
+        if len(into) != 1 or into[0].source != before:
+            yield name, "branches, sums or feedback", CHAIN
+        before = name
 
 
 def refusals(network: IntegerNetwork) -> list[Problem]:
@@ -49,7 +66,7 @@ def _order(network: IntegerNetwork) -> Iterator[Problem]:
         if len(into) != 1 or into[0].source != before:
             sources = ", ".join(f"'{s.source}'" for s in into)
             yield Problem(f"it is driven by {sources}, a layer file only by the layer before, '{before}'",
-                          f"neurons '{p.name}'", "Emit Lava: the format has no branches and no feedback")
+                          f"neurons '{p.name}'", CHAIN)
         elif np.any(np.asarray(network.aligned_delay(into[0])) != 0):
             yield Problem("it waits, and a layer file has no delays that neurons share with others",
                           f"connection '{into[0].name}'", "Remove the delay, or emit Lava")
