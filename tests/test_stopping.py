@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ from live_processes import gone, numbers_of
 
 import neurocompress
 from neurocompress.data.spikes import load_spikes
+from neurocompress.network import nodes as n
+from neurocompress.network.conventions import Conventions
+from neurocompress.network.graph import Network
+from neurocompress.targets.nir import write
 
 #: The command line that prints every phase at once.
 AT_ONCE = "import neurocompress.report.progress as p; p.FIRST_S = 0.0; from neurocompress.cli import main; main()"
@@ -88,6 +93,32 @@ def test_ctrl_c_is_obeyed_in_every_phase(phase: str, arguments: list[object], gi
     assert said.endswith("stopped\n") or not said.splitlines()[-1].startswith("error")
     left = {k: v for k, v in everything(tmp_path).items() if not k.startswith("out.partial")}
     assert left == before
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of 32 million weights, too large for one chip."""
+    rng, sizes = np.random.default_rng(0), (2000, 4000, 4000, 2000, 10)
+    nodes: dict[str, n.Node] = {"in": n.Input((sizes[0],))}
+    for k, (a, b) in enumerate(pairwise(sizes)):
+        nodes[f"fc{k}"] = n.Linear(rng.normal(size=(b, a)).astype(np.float32))
+        nodes[f"lif{k}"] = n.Neuron((b,), np.full(b, 0.01), v_threshold=np.ones(b), v_reset=np.zeros(b))
+    path = tmp_path_factory.mktemp("large") / "large.nir"
+    names = [*nodes, "out"]
+    write(Network(nodes | {"out": n.Output((sizes[-1],))}, tuple(pairwise(names)), Conventions(dt=1e-3)), path)
+    return path
+
+
+SEARCHES = [("searching the mildest", ["check", "--target", "loihi1", "--fit"]),
+            ("placing the layers", ["check", "--target", "loihi1-nahuku-32"]),
+            ("measuring what layers lose", ["deploy", "--target", "loihi1", "--fit", "--out", "{out}"])]
+
+
+@pytest.mark.parametrize(("phase", "arguments"), SEARCHES, ids=[p for p, _ in SEARCHES])
+def test_ctrl_c_is_obeyed_in_a_search_and_on_a_board(phase: str, arguments: list[str], large: Path, tmp_path: Path):
+    verb, *more = (a.format(out=tmp_path / "out") for a in arguments)
+    stopped([verb, large, *more], phase)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
