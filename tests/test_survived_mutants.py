@@ -10,7 +10,7 @@ from layer_problems import problem, tensors
 from neurocompress.chip.drive import constants
 from neurocompress.chip.integer import Arithmetic, Population
 from neurocompress.compression import support
-from neurocompress.compression.hessian import ROWS_MAX, Hessian, thinned
+from neurocompress.compression.hessian import Given, Hessian
 from neurocompress.compression.support import admm, spectrum
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
@@ -116,29 +116,15 @@ def test_a_late_feedback_bias_of_a_neuron_that_forgets_is_not_taken_from_its_sta
 def test_the_statistics_of_the_bias_are_those_of_a_column_of_constants() -> None:
     rng = np.random.default_rng(3)
     hessian, whole = Hessian(4), []
-    for n in (5, 9):  # two batches
+    for n in (5, 9):  # two batches of one sample
         rows, constant = rng.normal(size=(n, 4)), rng.normal(size=n) + 1
-        hessian.add(torch.from_numpy(rows)[None], constant=torch.from_numpy(constant))
+        hessian.add([Given(torch.from_numpy(rows)[:, None], None)], constant=torch.from_numpy(constant))
         whole.append(np.column_stack([rows, constant]))
     x = np.concatenate(whole)
     expected = 2 * x.T @ x / len(x)
     np.testing.assert_allclose(hessian.mean()[0], expected[:4, :4])
     np.testing.assert_allclose(hessian.bias().drive[0], expected[4, :4])
     np.testing.assert_allclose(hessian.bias().unit, expected[4, 4])
-
-
-@pytest.mark.parametrize(("steps", "batch", "windows"), [
-    (100, 10, 1), (100, 10, 20), (100, 10, 21), (100, 10, 40), (100, 10, 41), (7, 3, 999), (50, 400, 1), (50, 401, 1),
-    (3, 9, 10**6)])
-def test_thinning_keeps_as_many_rows_as_are_allowed_and_no_more(steps: int, batch: int, windows: int) -> None:
-    x = torch.arange(steps)[:, None].expand(steps, batch)
-    kept = thinned(x, windows)
-    rows = len(kept) * batch * windows
-    assert rows <= ROWS_MAX or len(kept) == 1
-    every = int(kept[0, 0]) + 1
-    assert every == 1 or -(-steps // (every - 1)) * batch * windows > ROWS_MAX or len(kept) == 1
-    if len(kept) > 1:
-        assert kept[:, 0].tolist() == list(range(every - 1, steps, every))
 
 
 def literal_admm(weight: np.ndarray, hessian: np.ndarray, keep: int, rounds: int) -> tuple[np.ndarray, int]:

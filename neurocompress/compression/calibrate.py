@@ -16,7 +16,7 @@ from ..simulation.arriving import arriving
 from ..simulation.float import Peak, batches
 from ..simulation.stateless import steps_of
 from ..simulation.timing import lag_of
-from .hessian import Bias, Hessian, filtered, patches, thinned
+from .hessian import Bias, Given, Hessian, filtered
 from .layer import weights_of
 from .module import compressed_groups, population_of
 from .prune import Ground
@@ -92,10 +92,11 @@ def calibrate(
             kept[population].append(
                 (x.transpose(0, 1).cpu().numpy(), signals[population].transpose(0, 1).cpu().numpy()))
         for group, hessian in hessians.items():
-            rows, constant = _rows(network, group, signals, membrane, energies[group])
-            hessian.add(rows, None, constant)
+            inputs, constant = _inputs(network, group, signals, membrane, energies[group])
+            hessian.add(inputs, first=done, constant=constant)
             if original is not None:
-                crossed[group].add(_rows(network, group, original, membrane)[0], rows, constant)
+                before_it, _ = _inputs(network, group, original, membrane)
+                crossed[group].add(before_it, inputs, first=done, constant=constant)
         done += next(iter(signals.values())).shape[1] if signals else len(spikes)
         if progress:
             progress(done)
@@ -190,31 +191,24 @@ def lags_into(network: Network, layer: str, population: str) -> list[int]:
     return found
 
 
-def _rows(  # type: ignore[no-untyped-def]
-    network: Network, group: Group, signals, membrane: bool, energy: np.ndarray | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Filtered inputs of a group of layers, (groups, rows, d): one row per sample, time step and window; and what a
-    constant input of 1 gives in each row.
+def _inputs(
+    network: Network, group: Group, signals: Mapping[str, torch.Tensor], membrane: bool,
+    energy: np.ndarray | None = None,
+) -> tuple[list[Given], torch.Tensor]:
+    """Filtered inputs of a group of layers, and what a constant input of 1 gives at each time step, (timesteps,).
 
     energy is raised by the squared norms of the filtered and of the plain input at each time step.
     """
     target = network.nodes[population_of(network, group[0])]
     step = discretize(target, network.conventions) if isinstance(target, Neuron) and membrane else None
-    windows = int(np.prod(network.shapes[group[0]][1:]))
-    parts = []
+    inputs = []
     for layer in group:
         x = given(network, layer, signals)
         through = x if step is None else filtered(x, step)
         if energy is not None:
             for k, signal in enumerate((through, x)):
                 energy[k] += signal.flatten(1).square().sum(1, dtype=torch.float64).cpu().numpy()
-        node, through = network.nodes[layer], thinned(through, windows)
-        if isinstance(node, Conv):
-            found = patches(through.flatten(0, 1), node)
-            parts.append(found.reshape(len(found), node.groups, -1).transpose(0, 1))
-        else:
-            parts.append(through.flatten(0, 1)[None])
-    joined = torch.cat(parts, dim=2)
-    one = torch.ones_like(x[:, :1].flatten(1)[:, :1, None])
-    constant = thinned((one if step is None else filtered(one, step)).expand(-1, x.shape[1], -1), windows)
-    return joined, constant.flatten().repeat_interleave(joined.shape[1] // constant.numel())
+        node = network.nodes[layer]
+        inputs.append(Given(through, node if isinstance(node, Conv) else None))
+    one = torch.ones_like(x[:, :1].flatten(1)[:, :1])
+    return inputs, (one if step is None else filtered(one, step)).flatten()

@@ -8,6 +8,8 @@ running sum; no matrix M is ever built. Without M, H is that of OBC and GPTQ.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +19,17 @@ from torch import Tensor
 
 from ..network.discrete import Step
 from ..network.nodes import Conv
+from .correlation import Plan, assembled, places_first, plan, products, window_sums
 
-#: Rows of MX per layer and batch that enter H; more are thinned out evenly in time.
+#: Rows of MX per convolution and batch that enter H, unless there are more samples x time steps; of more, windows are
+#: drawn at random.
 ROWS_MAX = 20_000
+
+#: Numbers of patches that are built at once, unless H is larger (32 MiB in single precision).
+PATCHES_MAX = 2**23
+
+#: What it costs to copy one number into a patch, in multiplications (measured by benchmarks/hessian.py).
+COPY = 200
 
 
 def filtered(x: Tensor, step: Step) -> Tensor:
@@ -52,6 +62,27 @@ def patches(x: Tensor, conv: Conv) -> Tensor:
     return columns.reshape(-1, conv.weight.shape[1] * conv.groups * int(np.prod(conv.weight.shape[2:])))
 
 
+def patches_at(x: Tensor, conv: Conv, chosen: Tensor) -> Tensor:
+    """The inputs of some windows: x (timesteps, batch, c, *spatial), chosen (batch, windows) their places in the
+    output -> (timesteps * batch * windows, c * kernel size)."""
+    x = F.pad(x, [n for pair in reversed(conv.padding) for n in pair])
+    channels, *sizes = x.shape[2:]
+    strides = [int(np.prod(sizes[axis + 1 :])) for axis in range(len(sizes))]
+    taps = torch.arange(channels) * int(np.prod(sizes))  # where each number lies, from the window's first
+    where, left = torch.zeros_like(chosen), chosen
+    for axis in reversed(range(len(sizes))):
+        k, s, d = conv.weight.shape[2 + axis], conv.stride[axis], conv.dilation[axis]
+        places = (sizes[axis] - d * (k - 1) - 1) // s + 1
+        where = where + left % places * (s * strides[axis])
+        left = left // places
+    for axis, stride in enumerate(strides):
+        k, d = conv.weight.shape[2 + axis], conv.dilation[axis]
+        taps = (taps[:, None] + torch.arange(k) * (d * stride)).flatten()
+    index = (where[:, :, None] + taps).flatten(1).to(x.device)
+    found = x.flatten(2).gather(2, index.expand(len(x), *index.shape))
+    return found.reshape(-1, len(taps))
+
+
 class Bias(NamedTuple):
     """How a constant input goes with the others: drive (groups, d) float64, unit its own square."""
 
@@ -68,38 +99,147 @@ def centred(hessian: Tensor, left: Bias, right: Bias) -> Tensor:
     return hessian - left.drive[:, :, None] * right.drive[:, None, :] / right.unit
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What one layer is given. signal: (timesteps, batch, *input shape), filtered already. conv: whose windows the rows
+    of H are; None for a Linear layer, whose rows are samples x time steps."""
+
+    signal: Tensor
+    conv: Conv | None
+
+
 class Hessian:
-    """Running H of one module: (groups, d, d) float64 with d inputs per output; a Linear layer has one group."""
+    """Running H of one group of layers, whose inputs lie side by side: (groups, d, d) float64, with d inputs per output
+    and as many groups as the convolutions have, or one.
+
+    Where the rows of convolutions (samples x time steps x windows) exceed ROWS_MAX in a batch, windows are drawn at
+    random for each sample, all time steps of each, so that every row counts as many as it stands for and the mean is
+    without bias. Time steps are never left out. Where it is no more work, convolutions of stride 1 are summed over all
+    of their windows without building any (see correlation).
+    """
 
     def __init__(self, d: int, groups: int = 1):
-        self.sum = torch.zeros((groups, d, d), dtype=torch.float64)
+        self.size = groups, d, d
+        self.sum: Tensor | None = None
         self.drive = torch.zeros((groups, d), dtype=torch.float64)
         self.unit = 0.0
         self.rows = 0
+        self.plan: Plan | None = None
+        self.cells: list[Tensor] = []
 
-    def add(self, rows: Tensor, others: Tensor | None = None, constant: Tensor | None = None) -> None:
-        """rows: (groups, n, d), one row per sample, time step and window; others: the right factor, rows without it.
-        constant: (n,), what a constant input of 1 (a bias) gives in these rows."""
-        for g, part in enumerate(rows):
-            self.sum[g] += (part.T @ (part if others is None else others[g])).to(torch.float64).cpu()
+    def add(
+        self, inputs: Sequence[Given], others: Sequence[Given] | None = None, *, first: int = 0,
+        constant: Tensor | None = None,
+    ) -> None:
+        """One batch. inputs: of each layer of the group, in order, from the sample `first` of the calibration data on;
+        others: the right factor (the same layers' inputs in another network), inputs without it. constant:
+        (timesteps,), what a constant input of 1 (a bias) gives at each time step, filtered like the inputs."""
+        steps, batch = inputs[0].signal.shape[:2]
+        windows = windows_of(inputs[0])
+        count = int(np.prod(windows))
+        drawn = count if inputs[0].conv is None else min(count, max(1, ROWS_MAX // (steps * batch)))
+        if self._without_patches(inputs, steps * batch, drawn, others is None):
+            self._add_correlations(inputs, others, constant)
+        else:
+            chosen = None if drawn == count else drawn_windows(count, drawn, first, batch)
+            self._add_rows(inputs, others, constant, windows, chosen)
         if constant is not None:
-            self.drive += (constant @ rows).to(torch.float64).cpu()
-            self.unit += float(constant.square().sum(dtype=torch.float64))
-        self.rows += rows.shape[1]
+            self.unit += count * float(constant.repeat_interleave(batch).square().sum(dtype=torch.float64))
+        self.rows += steps * batch * count
+
+    def _without_patches(self, inputs: Sequence[Given], rows: int, drawn: int, symmetric: bool) -> bool:
+        """Whether the sums over all windows are no more work than a product of the windows that would be drawn."""
+        convs = [given.conv for given in inputs if given.conv is not None]
+        if len(convs) < len(inputs) or any(max(conv.stride) > 1 for conv in convs):
+            return False
+        if self.plan is None:
+            sizes = [tuple(given.signal.shape[3:]) for given in inputs]
+            self.plan = plan(convs, sizes, windows_of(inputs[0]), symmetric)
+        groups, d, _ = self.size
+        return self.plan.multiplications(rows) <= rows * drawn * groups * d * (d + COPY)
+
+    def _add_correlations(
+        self, inputs: Sequence[Given], others: Sequence[Given] | None, constant: Tensor | None
+    ) -> None:
+        groups, how = self.size[0], self.plan
+        assert how is not None
+        left = [places_first(given.signal, groups) for given in inputs]
+        right = left if others is None else [places_first(given.signal, groups) for given in others]
+        for k, cells in enumerate(products(how, left, right)):
+            if k == len(self.cells):
+                self.cells.append(torch.zeros(cells.shape, dtype=torch.float64))
+            self.cells[k] += cells.to(torch.float64).cpu()
+        if constant is not None:
+            images = [torch.tensordot(constant.to(given.signal.dtype), given.signal.sum(1), 1) for given in inputs]
+            shaped = [x.reshape(groups, -1, *(1, *x.shape[1:])[-2:]).permute(2, 3, 0, 1) for x in images]
+            self.drive += window_sums(how, shaped).cpu()
+
+    def _add_rows(
+        self, inputs: Sequence[Given], others: Sequence[Given] | None, constant: Tensor | None,
+        windows: tuple[int, ...], chosen: Tensor | None,
+    ) -> None:
+        groups, d, _ = self.size
+        if self.sum is None:
+            self.sum = torch.zeros(self.size, dtype=torch.float64)
+        steps, batch = inputs[0].signal.shape[:2]
+        count = int(np.prod(windows))
+        drawn = count if chosen is None else chosen.shape[1]
+        every = count / drawn  # windows that each row stands for
+        size = batch if inputs[0].conv is None else max(1, max(PATCHES_MAX // (groups * d), d) // (steps * drawn))
+        for start in range(0, batch, size):
+            part = slice(start, start + size)
+            places = None if chosen is None else chosen[part]
+            left = rows_of(inputs, part, places, groups)
+            right = left if others is None else rows_of(others, part, places, groups)
+            for g in range(groups):
+                self.sum[g].add_((left[g].T @ right[g]).to(torch.float64).cpu(), alpha=every)
+            if constant is not None:
+                weight = constant.repeat_interleave(left.shape[1] // steps)
+                self.drive.add_((weight @ left).to(torch.float64).cpu(), alpha=every)
 
     def mean(self) -> Tensor:
         """H = 2 E[row^T row], float64 (groups, d, d)."""
-        return self.sum * (2.0 / max(1, self.rows))
+        total = torch.zeros(self.size, dtype=torch.float64) if self.sum is None else self.sum.clone()
+        if self.plan is not None and self.cells:
+            assembled(self.plan, self.cells, total)
+        return total.mul_(2.0 / max(1, self.rows))
 
     def bias(self) -> Bias:
         """2 E[constant row] and 2 E[constant^2]."""
         return Bias(self.drive * (2.0 / max(1, self.rows)), self.unit * 2.0 / max(1, self.rows))
 
 
-def thinned(x: Tensor, windows: int) -> Tensor:
-    """Every k-th time step of x (timesteps, batch, ...), so that ROWS_MAX rows suffice."""
-    stride = max(1, -(-x.shape[0] * x.shape[1] * windows // ROWS_MAX))
-    return x[stride - 1 :: stride] if stride <= len(x) else x[-1:]
+def windows_of(given: Given) -> tuple[int, ...]:
+    """Places of a convolution's output; () for a Linear layer."""
+    if given.conv is None:
+        return ()
+    conv = given.conv
+    return tuple((n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, pad, k, d, s in zip(
+        given.signal.shape[3:], conv.padding, conv.weight.shape[2:], conv.dilation, conv.stride, strict=True))
+
+
+def drawn_windows(count: int, drawn: int, first: int, batch: int) -> Tensor:
+    """`drawn` of `count` windows for each sample from `first` on, without replacement: int64 (batch, drawn).
+
+    Each sample has a generator of its own, and of more windows the first are those of fewer: how the data are cut into
+    batches changes at most how many are drawn.
+    """
+    orders = [np.random.default_rng(first + k).permutation(count)[:drawn] for k in range(batch)]
+    return torch.from_numpy(np.stack(orders))
+
+
+def rows_of(inputs: Sequence[Given], part: slice, chosen: Tensor | None, groups: int) -> Tensor:
+    """Rows of H: (groups, n, d), the layers side by side, one row per time step, sample of `part` and window. chosen:
+    (samples of the part, windows), all windows without it."""
+    parts = []
+    for given in inputs:
+        signal, conv = given.signal[:, part], given.conv
+        if conv is None:
+            parts.append(signal.flatten(0, 1)[None])
+            continue
+        found = patches(signal.flatten(0, 1), conv) if chosen is None else patches_at(signal, conv, chosen)
+        parts.append(found.reshape(len(found), groups, -1).transpose(0, 1))
+    return torch.cat(parts, dim=2)
 
 
 def damped(hessian: Tensor, share: float = 0.01) -> tuple[Tensor, float]:
