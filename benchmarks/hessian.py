@@ -5,23 +5,22 @@
 One batch of random spikes, as large as the simulator runs at once in VGG16 (4 time steps) and in the CNN for N-MNIST
 (300). Prints for each layer
     before      every k-th time step's patches, so many that 20,000 rows suffice, and one product
-    now         as it is done: "offsets" one product of channels for each offset between taps, "windows" drawn at random
+    now         as it is done: "offsets": one product of channels for each offset between taps; "windows", all or drawn
     ratio       before / now, the median over the repeats, which alternate
     rows        the share of all rows (samples x time steps x windows) that count, before and now
     error       relative Frobenius error to double precision over all rows, before and now
-Seconds depend on the load of the machine; ratios less so.
+Seconds are the processor's, on one thread, so that other programs matter little.
 """
 
 from __future__ import annotations
 
 import argparse
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import torch
 
-from benchmarks.speed import load_average
 from neurocompress.compression.hessian import ROWS_MAX, Given, Hessian, patches, windows_of
 from neurocompress.network.nodes import Conv
 
@@ -73,16 +72,17 @@ def whole(x: torch.Tensor, conv: Conv) -> torch.Tensor:
 
 
 def seconds(call: object, *arguments: object) -> float:
-    began = perf_counter()
+    began = process_time()
     call(*arguments)  # type: ignore[operator]
-    return perf_counter() - began
+    return process_time() - began
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hessians of layers, before and now.")
     parser.add_argument("--repeats", type=int, default=5, help="of each, in turns [5]")
     repeats = parser.parse_args().repeats
-    print(f"{'layer':34}{'before':>8}{'now':>8} {'way':8}{'ratio':>7}{'rows':>14}{'error':>19}   load average")
+    torch.set_num_threads(1)
+    print(f"{'layer':34}{'before':>8}{'now':>8} {'way':8}{'ratio':>7}{'rows':>14}{'error':>19}")
     for name, channels, size, kernel, stride, steps, batch in LAYERS:
         groups = channels if name.startswith("depthwise") else 1
         conv = Conv(np.zeros((groups, channels // groups, kernel, kernel)), None, (stride,) * 2, ((1, 1),) * 2, (1, 1),
@@ -99,8 +99,7 @@ def main() -> None:
         true = whole(x, conv)
         errors = [float(torch.linalg.norm(h - true) / torch.linalg.norm(true)) for h in (old, hessian.mean())]
         print(f"{name:34}{median(a for a, _ in taken):7.3f}s{median(b for _, b in taken):7.3f}s {way:8}"
-              f"{median(a / b for a, b in taken):6.2f}x{share:7.0%}{counted:7.0%}{errors[0]:10.1e}{errors[1]:9.1e}"
-              f"   {load_average()}", flush=True)
+              f"{median(a / b for a, b in taken):6.2f}x{share:7.0%}{counted:7.0%}{errors[0]:10.1e}{errors[1]:9.1e}", flush=True)
 
 
 if __name__ == "__main__":

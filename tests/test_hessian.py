@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_calibrate import kernel_matrix, lif
 
 from neurocompress.compression import correlation, hessian
-from neurocompress.compression.correlation import assembled, places_first, plan, products
+from neurocompress.compression.correlation import add_products, assemble, empty_sums, places_first, plan
 from neurocompress.compression.hessian import Given, Hessian, drawn_windows, filtered, patches, patches_at, windows_of
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.discrete import discretize
@@ -152,22 +152,34 @@ def test_without_patches_h_is_that_of_patches(data: st.DataObject) -> None:
         first, second = ([places_first(s, groups) for s in signals] for signals in (x, right))
         d = rows[0].shape[2]
         found = torch.zeros(groups, d, d, dtype=torch.float64)
-        assembled(how, list(products(how, first, second)), found)
+        sums = empty_sums(how)
+        add_products(how, sums, first, second)
+        assemble(how, sums, found)
         expected = rows[0].transpose(1, 2) @ (rows[0] if symmetric else rows[1])
         close(found, expected.numpy(), 1e-12)
 
 
-def test_a_kernel_of_three_by_three_takes_a_seventh_of_the_products() -> None:
-    """13 offsets for 81 pairs of taps, less what is padded."""
+def test_a_kernel_of_three_by_three_takes_a_seventh_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """13 offsets for 81 pairs of taps, less what is padded; all 25 for a cross term."""
+    for name in ("CALL", "READ", "LAYOUT"):
+        monkeypatch.setattr(correlation, name, 0)
     node, rows, size = conv(8, (3, 3), padding=((1, 1), (1, 1))), 10, 16
-    with always("correlations"):
-        work = plan([node], [(size, size)], (size, size), True).multiplications(rows) / correlation.SMALL
-        cross = plan([node], [(size, size)], (size, size), False).multiplications(rows) / correlation.SMALL
-    one, half = rows * 8 * 8, [offset for offset in product(range(-2, 3), repeat=2) if offset >= (0, 0)]
+    own, cross = (plan([node], [(size, size)], (size, size), s).work(rows) / (rows * 8 * 8) for s in (True, False))
+    half = [offset for offset in product(range(-2, 3), repeat=2) if offset >= (0, 0)]
     assert len(half) == 13
-    assert work == pytest.approx(one * sum((size - abs(i)) * (size - abs(j)) for i, j in half))
-    assert cross == pytest.approx(one * (size + 2 * (size - 1) + 2 * (size - 2)) ** 2)
-    assert work < one * 81 * size * size / 7
+    assert own == sum((size - abs(i)) * (size - abs(j)) for i, j in half)
+    assert cross == (size + 2 * (size - 1) + 2 * (size - 2)) ** 2
+    assert own < 81 * size * size / 7
+
+
+@pytest.mark.parametrize(("channels", "size", "stride", "exact"), [
+    (256, 8, 1, True), (512, 2, 1, True), (128, 16, 1, True), (3, 32, 1, False), (64, 16, 2, False)])
+def test_patches_are_built_where_they_are_less_work(channels: int, size: int, stride: int, exact: bool) -> None:
+    node = conv(channels, (3, 3), stride=stride, padding=((1, 1), (1, 1)))
+    h = Hessian(9 * channels)
+    x = [Given(torch.zeros(1, 1, channels, size, size).expand(4, 32, -1, -1, -1), node)]
+    drawn = min(size * size, hessian.ROWS_MAX // 128)
+    assert h._without_patches(x, 128, drawn, True) == exact
 
 
 @pytest.mark.parametrize("layer", [name for name in LAYERS if name != "Linear"])
@@ -178,7 +190,7 @@ def test_chosen_windows_are_those_of_all_patches(layer: str) -> None:
     count = int(np.prod(windows_of(Given(x, node))))
     chosen = drawn_windows(count, min(4, count), 7, 3)
     every = patches(x.flatten(0, 1), node).reshape(4, 3, count, -1)
-    expected = torch.stack([every[:, b, chosen[b]] for b in range(3)], dim=1)
+    expected = torch.stack([every[:, b, chosen[b]] for b in range(3)])
     assert torch.equal(patches_at(x, node, chosen), expected.flatten(0, 2))
 
 

@@ -9,7 +9,7 @@ where some pair's windows begin or end, each cell is summed once, and a block is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..network.nodes import Conv
 
-#: What the call of a product costs, in multiplications, and how many of a large product's take as long as one of a
-#: small one (measured by benchmarks/hessian.py).
-CALL, SMALL = 200_000, 1.4
+#: In multiplications of a large product: what the call of a product costs, what it costs it to read a number, and what
+#: laying out a number for it costs (measured by benchmarks/hessian.py).
+CALL, READ, LAYOUT = 200_000, 24, 80
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,15 @@ class Plan:
     symmetric: bool
     blocks: tuple[Block, ...]
 
-    def multiplications(self, rows: int) -> float:
-        """Of `rows` samples x time steps, and what the calls cost."""
+    def work(self, rows: int) -> float:
+        """Multiplications for `rows` samples x time steps, what is read and laid out for them counted in."""
         total = 0.0
         for block in self.blocks:
             high, wide = block.axes
             left, right = (self.channels[k] for k in block.layers)
-            total += SMALL * rows * high.places * wide.places * left * right + CALL * high.places * len(wide.parts)
+            total += rows * high.places * wide.places * left * (right + READ) + CALL * high.places * len(wide.parts)
+        for channels, (high_taps, wide_taps) in zip(self.channels, self.taps, strict=True):
+            total += rows * high_taps.size * wide_taps.size * channels * LAYOUT
         return total * self.groups
 
 
@@ -134,17 +136,29 @@ def places_first(x: Tensor, groups: int) -> Tensor:
     return matrix.reshape(high, wide, rows, groups, channels // groups)
 
 
-def products(how: Plan, left: Sequence[Tensor], right: Sequence[Tensor]) -> Iterator[Tensor]:
-    """For every block of the plan, the sums of its cells: (cells, groups, left, right channels), in the data's dtype.
+def add_products(how: Plan, sums: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
+    """Adds what the cells of every block are in this batch to sums, see `empty_sums`.
 
-    left, right: each layer's input as `places_first` gives it. Blocks are shared out among threads, each computed on
-    one alone: the products are too small to be shared out themselves, and the bits are those of any number of threads.
+    left, right: each layer's input as `places_first` gives it.
     """
-    def one(block: Block) -> Tensor:
-        return _block(block, left[block.layers[0]], right[block.layers[1]])
+    def one(block: Block, total: Tensor) -> None:
+        total += _block(block, left[block.layers[0]], right[block.layers[1]]).to(total)
 
+    _in_threads(one, how.blocks, sums)
+
+
+def empty_sums(how: Plan) -> list[Tensor]:
+    """Zeros for every block: (cells, groups, left channels, right channels), float64."""
+    return [torch.zeros((block.count, how.groups, *(how.channels[k] for k in block.layers)), dtype=torch.float64)
+            for block in how.blocks]
+
+
+def _in_threads(one: Callable[[Block, Tensor], None], blocks: Sequence[Block], sums: Sequence[Tensor]) -> None:
+    """Shares blocks out among threads, each block on one alone: what there is to do for one is too little to be shared
+    out itself, and the bits are those of any number of threads."""
     with ThreadPoolExecutor(torch.get_num_threads(), initializer=lambda: torch.set_num_threads(1)) as pool:
-        yield from pool.map(one, how.blocks)
+        for _ in pool.map(one, blocks, sums):
+            pass
 
 
 def _block(block: Block, left: Tensor, right: Tensor) -> Tensor:
@@ -159,24 +173,28 @@ def _block(block: Block, left: Tensor, right: Tensor) -> Tensor:
     return out
 
 
-def assembled(how: Plan, sums: Sequence[Tensor], out: Tensor) -> None:
-    """Adds the blocks of H to out (groups, d, d). sums: of each block's cells, as `products` gives them."""
+def assemble(how: Plan, sums: Sequence[Tensor], out: Tensor) -> None:
+    """Adds the blocks of H to out (groups, d, d), float64. sums: of each block's cells."""
     sizes = [high * wide for high, wide in how.kernels]
     starts = [sum(c * k for c, k in zip(how.channels[:n], sizes, strict=False)) for n in range(len(sizes))]
 
     def columns(layer: int, tap: int) -> slice:
         return slice(starts[layer] + tap, starts[layer] + how.channels[layer] * sizes[layer], sizes[layer])
 
-    for block, cells in zip(how.blocks, sums, strict=True):
+    def one(block: Block, cells: Tensor) -> None:
         left, right = block.layers
-        grid = cells.reshape(len(block.axes[0].parts), len(block.axes[1].parts), *cells.shape[1:])
+        grid = cells.reshape(*(len(axis.parts) for axis in block.axes), *cells.shape[1:])
         for (p1, q1, high), (p2, q2, wide) in product(block.axes[0].pairs, block.axes[1].pairs):
-            total = grid[list(high)][:, list(wide)].sum(dim=(0, 1))
+            total = torch.zeros_like(cells[0])
+            for y, x in product(high, wide):
+                total += grid[y, x]
             rows = columns(left, p1 * how.kernels[left][1] + p2)
             across = columns(right, q1 * how.kernels[right][1] + q2)
             out[:, rows, across] += total
             if how.symmetric and (left != right or block.offset != (0, 0)):
                 out[:, across, rows] += total.transpose(1, 2)
+
+    _in_threads(one, how.blocks, sums)
 
 
 def window_sums(how: Plan, images: Sequence[Tensor]) -> Tensor:

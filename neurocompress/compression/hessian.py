@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..network.discrete import Step
 from ..network.nodes import Conv
-from .correlation import Plan, assembled, places_first, plan, products, window_sums
+from .correlation import Plan, add_products, assemble, empty_sums, places_first, plan, window_sums
 
 #: Rows of MX per convolution and batch that enter H, unless there are more samples x time steps; of more, windows are
 #: drawn at random.
@@ -28,7 +28,7 @@ ROWS_MAX = 20_000
 #: Numbers of patches that are built at once, unless H is larger (32 MiB in single precision).
 PATCHES_MAX = 2**23
 
-#: What it costs to copy one number into a patch, in multiplications (measured by benchmarks/hessian.py).
+#: What copying a number into a patch costs, in multiplications of a large product (measured by benchmarks/hessian.py).
 COPY = 200
 
 
@@ -64,23 +64,24 @@ def patches(x: Tensor, conv: Conv) -> Tensor:
 
 def patches_at(x: Tensor, conv: Conv, chosen: Tensor) -> Tensor:
     """The inputs of some windows: x (timesteps, batch, c, *spatial), chosen (batch, windows) their places in the
-    output -> (timesteps * batch * windows, c * kernel size)."""
-    x = F.pad(x, [n for pair in reversed(conv.padding) for n in pair])
-    channels, *sizes = x.shape[2:]
-    strides = [int(np.prod(sizes[axis + 1 :])) for axis in range(len(sizes))]
-    taps = torch.arange(channels) * int(np.prod(sizes))  # where each number lies, from the window's first
-    where, left = torch.zeros_like(chosen), chosen
-    for axis in reversed(range(len(sizes))):
-        k, s, d = conv.weight.shape[2 + axis], conv.stride[axis], conv.dilation[axis]
-        places = (sizes[axis] - d * (k - 1) - 1) // s + 1
-        where = where + left % places * (s * strides[axis])
-        left = left // places
-    for axis, stride in enumerate(strides):
-        k, d = conv.weight.shape[2 + axis], conv.dilation[axis]
-        taps = (taps[:, None] + torch.arange(k) * (d * stride)).flatten()
-    index = (where[:, :, None] + taps).flatten(1).to(x.device)
-    found = x.flatten(2).gather(2, index.expand(len(x), *index.shape))
-    return found.reshape(-1, len(taps))
+    output -> (batch * timesteps * windows, c * kernel size). Nothing else is read or copied."""
+    steps, batch, channels, *sizes = x.shape
+    every = np.unravel_index(chosen.numpy(), windows_of(Given(x, conv)))
+    at, inside = np.zeros((*chosen.shape, 1), dtype=np.int64), np.ones((*chosen.shape, 1), dtype=bool)
+    for place, n, k, s, d, (before, _) in zip(
+            every, sizes, conv.weight.shape[2:], conv.stride, conv.dilation, conv.padding, strict=True):
+        taps = place[:, :, None, None] * s - before + np.arange(k) * d
+        at = (at[..., None] * n + taps[:, :, :]).reshape(*chosen.shape, -1)
+        inside = (inside[..., None] & (taps >= 0) & (taps < n)).reshape(*chosen.shape, -1)
+    start = np.arange(channels)[:, None] * int(np.prod(sizes))
+    index = torch.from_numpy((start + np.where(inside, at, 0)[:, :, None]).reshape(batch, -1)).to(x.device)
+    padded = torch.from_numpy(np.broadcast_to(~inside[:, :, None], (*chosen.shape, channels, inside.shape[2]))
+                              .reshape(batch, -1)).to(x.device)
+    out = x.new_empty((batch, steps, index.shape[1]))
+    for k in range(batch):
+        torch.index_select(x[:, k].flatten(1), 1, index[k], out=out[k])
+        out[k].index_fill_(1, padded[k].nonzero()[:, 0], 0.0)
+    return out.reshape(batch * steps * chosen.shape[1], -1)
 
 
 class Bias(NamedTuple):
@@ -156,7 +157,7 @@ class Hessian:
             sizes = [tuple(given.signal.shape[3:]) for given in inputs]
             self.plan = plan(convs, sizes, windows_of(inputs[0]), symmetric)
         groups, d, _ = self.size
-        return self.plan.multiplications(rows) <= rows * drawn * groups * d * (d + COPY)
+        return self.plan.work(rows) <= rows * drawn * groups * d * (d + COPY)
 
     def _add_correlations(
         self, inputs: Sequence[Given], others: Sequence[Given] | None, constant: Tensor | None
@@ -165,10 +166,8 @@ class Hessian:
         assert how is not None
         left = [places_first(given.signal, groups) for given in inputs]
         right = left if others is None else [places_first(given.signal, groups) for given in others]
-        for k, cells in enumerate(products(how, left, right)):
-            if k == len(self.cells):
-                self.cells.append(torch.zeros(cells.shape, dtype=torch.float64))
-            self.cells[k] += cells.to(torch.float64).cpu()
+        self.cells = self.cells or empty_sums(how)
+        add_products(how, self.cells, left, right)
         if constant is not None:
             images = [torch.tensordot(constant.to(given.signal.dtype), given.signal.sum(1), 1) for given in inputs]
             shaped = [x.reshape(groups, -1, *(1, *x.shape[1:])[-2:]).permute(2, 3, 0, 1) for x in images]
@@ -194,14 +193,15 @@ class Hessian:
             for g in range(groups):
                 self.sum[g].add_((left[g].T @ right[g]).to(torch.float64).cpu(), alpha=every)
             if constant is not None:
-                weight = constant.repeat_interleave(left.shape[1] // steps)
+                weight = constant.repeat_interleave(left.shape[1] // steps) if chosen is None else (
+                    constant.repeat_interleave(drawn).repeat(left.shape[1] // (steps * drawn)))
                 self.drive.add_((weight @ left).to(torch.float64).cpu(), alpha=every)
 
     def mean(self) -> Tensor:
         """H = 2 E[row^T row], float64 (groups, d, d)."""
         total = torch.zeros(self.size, dtype=torch.float64) if self.sum is None else self.sum.clone()
         if self.plan is not None and self.cells:
-            assembled(self.plan, self.cells, total)
+            assemble(self.plan, self.cells, total)
         return total.mul_(2.0 / max(1, self.rows))
 
     def bias(self) -> Bias:
@@ -229,8 +229,8 @@ def drawn_windows(count: int, drawn: int, first: int, batch: int) -> Tensor:
 
 
 def rows_of(inputs: Sequence[Given], part: slice, chosen: Tensor | None, groups: int) -> Tensor:
-    """Rows of H: (groups, n, d), the layers side by side, one row per time step, sample of `part` and window. chosen:
-    (samples of the part, windows), all windows without it."""
+    """Rows of H: (groups, n, d), the layers side by side, one row per time step, sample of `part` and window, in this
+    order without `chosen`, (samples of the part, windows); with it, samples come first."""
     parts = []
     for given in inputs:
         signal, conv = given.signal[:, part], given.conv
@@ -239,7 +239,7 @@ def rows_of(inputs: Sequence[Given], part: slice, chosen: Tensor | None, groups:
             continue
         found = patches(signal.flatten(0, 1), conv) if chosen is None else patches_at(signal, conv, chosen)
         parts.append(found.reshape(len(found), groups, -1).transpose(0, 1))
-    return torch.cat(parts, dim=2)
+    return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
 
 
 def damped(hessian: Tensor, share: float = 0.01) -> tuple[Tensor, float]:
