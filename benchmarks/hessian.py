@@ -99,7 +99,8 @@ def main() -> None:
         true = whole(x, conv)
         errors = [float(torch.linalg.norm(h - true) / torch.linalg.norm(true)) for h in (old, hessian.mean())]
         print(f"{name:34}{median(a for a, _ in taken):7.3f}s{median(b for _, b in taken):7.3f}s {way:8}"
-              f"{median(a / b for a, b in taken):6.2f}x{share:7.0%}{counted:7.0%}{errors[0]:10.1e}{errors[1]:9.1e}", flush=True)
+              f"{median(a / b for a, b in taken):6.2f}x{share:7.0%}{counted:7.0%}"
+              f"{errors[0]:10.1e}{errors[1]:9.1e}", flush=True)
 
 
 if __name__ == "__main__":
