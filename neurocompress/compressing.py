@@ -70,8 +70,8 @@ def compress(
     bytes, see oneshot.compress_network, as checkpoint and keep_checkpoint. readout: where the class is read (see
     `network.ends.tail`); "membrane" takes the threshold from a last population that spikes. Raises `Refused`.
     """
+    from .compression.model import MEMORY
     from .compression.recipe import Recipe, load_recipe, recipe_of
-    from .compression.walk import MEMORY
     from .oneshot import compress_network, seen
     from .pipeline import compress_for, learned
     from .simulation.readings import with_other_readings

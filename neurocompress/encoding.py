@@ -23,7 +23,7 @@ from .errors import Refused, refuse
 from .network.connections import connections
 from .network.encoder import MODES, scaled, split, up_to
 from .network.graph import Network
-from .pipeline import ChipGrids, arithmetic_of, on_chip
+from .pipeline import ChipGrids, Choice, arithmetic_of, on_chip
 from .simulation.float import Peak, batches, simulate
 from .simulation.stored import as_stored
 
@@ -166,18 +166,19 @@ def _granted(network: Network, profile: Profile, calibration: np.ndarray, bits: 
     network = as_stored(network)
     peaks: dict[str, Peak] = {}
     first = sorted({c.target for c in connections(network) if c.source == network.input})
-    for _ in batches(up_to(network, first), calibration, (), peaks=peaks):
+    for _ in batches(up_to(network, first), calibration, first, peaks=peaks):
         pass
     for width in range(bits, min(FEWEST_BITS, bits) - 1, -1):
         step = graded_for(calibration, width)
         made = on_chip(scaled(network, step.scale), profile)[0]
-        found = connections(made)
-        into = {p: [c for c in found if c.target == p] for p in made.populations}
-        grids = ChipGrids(made, fmt, {}, arithmetic, into, peaks)
+        grids = ChipGrids.of(made, fmt, {}, arithmetic)
+        shares: list[float] = []
         for population in first:
-            ends = {c.name: np.array([[grids.reach(population).weights[c.name] or 1.0]])
-                    for c in into[population] if c.trained}
-            grids.grids(population, ends, dict.fromkeys(ends, 1))
-        if all(share >= 0.5 for population in first for share in grids.shares[population].values()):
+            ends = {c.name: np.array([[grids.reaches[population].weights[c.name] or 1.0]])
+                    for c in grids.into[population] if c.trained}
+            choice = grids.grids(population, ends, dict.fromkeys(ends, 1), peaks.get(population)).choice
+            assert isinstance(choice, Choice)
+            shares += choice.shares.values()
+        if all(share >= 0.5 for share in shares):
             return step
     return None

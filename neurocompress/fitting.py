@@ -30,14 +30,14 @@ from .chip.search import (
     prunes,
     widths_of,
 )
+from .compression.calibrate import Statistics
 from .compression.curves import loss_curves, rounding_loss, whole_loss
-from .compression.module import modules
+from .compression.model import MEMORY
 from .compression.recipe import LayerRecipe, Recipe, recipe_of
-from .compression.walk import MEMORY, Statistics
 from .errors import Problem, Unfit
 from .network.graph import Network
 from .network.readout import Tail
-from .oneshot import row_gains, seen
+from .oneshot import seen
 from .pipeline import Compressed, compress_for, for_rules, statistics_for
 from .progress import Progress
 from .report.titles import titles_of
@@ -94,8 +94,8 @@ def limited_to(recipe: Recipe, plan: Plan, statistics: Statistics) -> Recipe:
     """The recipe with the fan-in limits of a plan; layers that share their neurons share one limit."""
     repeats = {c.name: c.repeats for c in plan.connections}
     layers = list(recipe.layers)
-    for chunk in statistics.chunks:
-        for group in chunk:
+    for stage in statistics.model.stages():
+        for group in stage.groups:
             within = {n: plan.fan_in[n] // repeats[n] for n in group if n in plan.fan_in}
             layers += [LayerRecipe(match=escape(n), fan_in=max(1, sum(within.values()))) for n in within]
     return recipe.model_copy(update={"layers": tuple(layers)})
@@ -108,7 +108,7 @@ def compress_to_policy(
     plan = board.plan(network)
     limited = plan.pruned_to_limits() if plan.policy == "prune" else plan
     spikes = seen(spikes, recipe.distilled_pruned if limited.fan_in else recipe.distilled)
-    statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
+    statistics = statistics_for(network, board.profile, spikes, recipe)
     recipe = limited_to(recipe, limited, statistics)
     made = compress_for(network, board.profile, spikes, recipe, bits=board.bits, statistics=statistics,
                         progress=progress)
@@ -200,7 +200,7 @@ class _Fitting:
         if smaller or self.plan.fan_in or not as_it_is(self.plan).fits:  # then it will be pruned, and learn
             spikes = seen(spikes, recipe.distilled_pruned)
         self.spikes = spikes
-        self.statistics = statistics_for(network, board.profile, spikes, recipe, progress=progress)
+        self.statistics = statistics_for(network, board.profile, spikes, recipe)
         self.widths = widths_of(self.plan, self.bits)
         self._losses: Losses | None = None
 
@@ -225,13 +225,13 @@ class _Fitting:
 def losses_of_data(statistics: Statistics, recipe: Recipe, widths: list[int], progress: Progress | None) -> Losses:
     """What pruning and rounding cost on calibration data: squared errors of the potential, of each layer as a share of
     the square of its potential. Shares, because neurons that integrate for long have large potentials and errors."""
-    every = modules(statistics.network, row_gains(statistics.network))
+    stages = statistics.model.stages()
+    every = [module for stage in stages for module in stage.modules]
+    found = ((module, calibration) for stage, calibration in statistics.each(stages) for module in stage.modules)
     pruning, rounding, kept = [], [], {}
-    for place, module in enumerate(every):
+    for place, (module, calibration) in enumerate(found):
         if progress:
             progress("measuring what layers lose", place, len(every))
-        calibration = statistics.of(module.group)
-        assert calibration is not None
         hessian = module.of_hessian(calibration.hessians[module.group])
         curve = loss_curves(module, hessian, recipe, MEMORY)
         share, whole = curve.keep[::-1] / curve.keep[0], whole_loss(module, hessian) or 1.0

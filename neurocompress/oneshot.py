@@ -12,12 +12,15 @@ import numpy as np
 
 from . import __version__
 from .chip.drive import gains, row_gain, step_of
-from .compression.checkpoint import Checkpoint, key_of
+from .compression.calibrate import Statistics
+from .compression.checkpoint import Checkpoint
 from .compression.judge import held_out
 from .compression.layer import CompressedLayer, summary, weights_of
-from .compression.module import compressed_groups, population_of
+from .compression.model import MEMORY
+from .compression.network_model import NetworkModel, population_of
+from .compression.onto_grid import Granted
 from .compression.recipe import Recipe
-from .compression.walk import MEMORY, Statistics, compress_layers, planned
+from .compression.walk import compress, planned
 from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical
@@ -27,6 +30,7 @@ from .network.nodes import WEIGHTED, Array, Conv, Flatten, Linear
 from .network.readout import between
 from .progress import Progress, silent
 from .shown import listed
+from .simulation.float import Peak
 
 if TYPE_CHECKING:
     from .compression.finetune import Constraint
@@ -93,7 +97,9 @@ class RecipeGrids:
     def bits(self, layer: str) -> int | None:
         return self.recipe.of(layer).bits
 
-    def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
+    def grids(
+        self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int], peak: Peak | None = None
+    ) -> Granted:
         found = {}
         for name, end in ends.items():
             bits = self.bits(name)
@@ -102,7 +108,7 @@ class RecipeGrids:
                 continue
             scheme = self.recipe.scheme(bits)
             found[name] = scheme.grid(scheme.steps(end if self.per_row else np.full_like(end, end.max())))
-        return found
+        return Granted(found)
 
 
 def compress_network(
@@ -121,21 +127,20 @@ def compress_network(
     """
     original, asked, given = compressible(network), recipe, spikes
     spikes = None if given is None else seen(given, recipe.distilled)
-    whole = with_last_layers(original)
-    per_row = row_gains(whole)
-    if statistics is None and given is not None:
-        statistics = statistics_of(original, given, recipe, device=device, memory=memory, progress=progress)
+    model = model_of(original, spikes, device, memory) if statistics is None else statistics.model
     kept = None
     if checkpoint is not None:
-        kept = Checkpoint(checkpoint, key_of(original, spikes, recipe.model_dump_json(), __version__))
+        kept = Checkpoint(checkpoint, model.key(recipe.model_dump_json(), __version__))
     with nullcontext() if kept is None else kept.alone():
         if recipe.budget is not None:
-            if statistics is None:
+            if not model.samples:
                 raise refuse("a byte budget is shared out by loss, which needs calibration data", fix="Give --data")
-            recipe = planned(whole, per_row, statistics, recipe, memory)
-        walked = compress_layers(whole, per_row, spikes, recipe, RecipeGrids(recipe), statistics=statistics,
-                                 device=device, memory=memory, checkpoint=kept, progress=progress)
-        made = original.with_nodes({name: walked.network.nodes[name] for name in walked.layers})
+            statistics = statistics or Statistics(model, recipe.how.membrane, memory)
+            recipe = planned(model, statistics, recipe, memory, progress)
+        walked = compress(model, recipe, RecipeGrids(recipe), statistics=statistics, memory=memory, checkpoint=kept,
+                          progress=progress)
+        whole = model.result(walked.layers)
+        made = original.with_nodes({name: whole.nodes[name] for name in walked.layers})
         result = Result(original, made, walked.layers, recipe, walked.notes)
         if given is not None and spikes is not given:
             if said := nothing_to_learn(result.network, original, given, asked):
@@ -184,14 +189,18 @@ def with_last_layers(network: Network) -> Network:
 
 
 def statistics_of(
-    network: Network, spikes: np.ndarray, recipe: Recipe, *, device: str = "cpu", memory: int = MEMORY,
-    progress: Progress | None = None,
+    network: Network, spikes: np.ndarray, recipe: Recipe, *, device: str = "cpu", memory: int = MEMORY
 ) -> Statistics:
     """Statistics for several calls of `compress_network` with the same network and data, and recipes whose methods
     filter alike (`Method.membrane`) and are all followed by learning, or none."""
-    network, spikes = with_last_layers(compressible(network)), seen(spikes, recipe.distilled)
-    return Statistics(network, spikes, compressed_groups(network), recipe.how.membrane, memory, device,
-                      progress or silent)
+    model = model_of(compressible(network), seen(spikes, recipe.distilled), device, memory)
+    return Statistics(model, recipe.how.membrane, memory)
+
+
+def model_of(network: Network, spikes: np.ndarray | None, device: str, memory: int) -> NetworkModel:
+    """What the walk goes over. network: as `compressible` gives it."""
+    whole = with_last_layers(network)
+    return NetworkModel(whole, row_gains(whole), spikes, device, memory)
 
 
 def is_direct(network: Network) -> bool:

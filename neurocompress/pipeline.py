@@ -6,7 +6,7 @@ This is where compression (which knows no chip) and a chip's number formats (whi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from glob import escape
 from pathlib import Path
@@ -25,11 +25,14 @@ from .chip.profile import Profile
 from .chip.reach import Reach, overlap, reach
 from .chip.real import Analog, OnChip, Unknown
 from .chip.units import Units, WeightFormat, fit_units, weight_format
+from .compression.calibrate import Statistics
 from .compression.layer import CompressedLayer, summary, weights_of
-from .compression.module import compressed_groups
+from .compression.model import MEMORY
+from .compression.network_model import NetworkModel, compressed_groups
+from .compression.onto_grid import Granted
 from .compression.recipe import Recipe, recipe_of
 from .compression.refine import Decay
-from .compression.walk import MEMORY, Statistics, compress_layers
+from .compression.walk import compress
 from .grid import Grid
 from .network.canonical import canonical
 from .network.connections import Connection, connections
@@ -38,7 +41,7 @@ from .network.graph import Network
 from .network.nodes import Array
 from .network.readout import Tail
 from .oneshot import DISTILL_SAMPLES, nothing_to_learn, row_gains, tuned
-from .progress import Progress, silent
+from .progress import Progress
 from .shown import listed
 from .simulation.float import Peak
 
@@ -125,76 +128,88 @@ def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
                           "not emulated",)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What a population's grids stand on. units: of the chip. shares: by connection, the step asked for as a share of
+    the one granted."""
+
+    units: Units
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class ChipGrids:
     """Grids that a chip grants: all connections into a population share a threshold, and so their steps.
 
-    formats: by layer, where they are not `fmt`. units: by population, those granted last. shares: by connection, steps
-    asked for as a share of those granted.
+    formats: by layer, where they are not `fmt`. into: connections by the population they lead to; reaches: what these
+    ask of its thresholds.
     """
 
     network: Network
     fmt: WeightFormat
     formats: Mapping[str, WeightFormat]
     arithmetic: ChipArithmetic
-    into: dict[str, list[Connection]]
-    peaks: dict[str, Peak]
-    units: dict[str, Units] = field(default_factory=dict)
-    reaches: dict[str, Reach] = field(default_factory=dict)
-    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    into: Mapping[str, list[Connection]]
+    reaches: Mapping[str, Reach]
 
     free = False
+
+    @classmethod
+    def of(cls, network: Network, fmt: WeightFormat, formats: Mapping[str, WeightFormat], arithmetic: ChipArithmetic
+           ) -> ChipGrids:
+        into: dict[str, list[Connection]] = {p: [] for p in network.populations}
+        for connection in connections(network):
+            into[connection.target].append(connection)
+        reaches = {p: reach(network.nodes[p], found, network.shapes[p], network.conventions)
+                   for p, found in into.items() if found}
+        return cls(network, fmt, formats, arithmetic, into, reaches)
 
     @property
     def per_row(self) -> bool:
         return self.fmt.scale == "per-channel"
 
     def bits(self, layer: str) -> int:
-        return self.of(layer).bits
+        return self.format_of(layer).bits
 
-    def of(self, layer: str) -> WeightFormat:
+    def format_of(self, layer: str) -> WeightFormat:
         """How a layer's weights are stored."""
         return self.formats.get(layer, self.fmt)
 
-    def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
+    def grids(
+        self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int], peak: Peak | None = None
+    ) -> Granted:
+        if not self.into[population]:
+            return Granted({})
         m_max = {c.name: self._m_max(c) for c in self.into[population]}
         wanted = {n: np.asarray(e.reshape(-1) if self.per_row else e.max()) / m_max[n] for n, e in ends.items()}
-        found = self.reach(population)
+        found = self.reaches[population]
         fixed = {c.name: found.weights[c.name] for c in self.into[population] if not c.trained}
         asked = wanted | {name: np.asarray((value or 1.0) / self.fmt.m_max) for name, value in fixed.items()}
-        peak = _peak(self.network, population, self.peaks)
-        if not found.spiking and (not peak or population not in self.peaks):
-            peak = PEAK_WITHOUT_DATA * max(self.fmt.m_max * float(np.max(step)) for step in asked.values())
-        most = found.most(self.arithmetic, peak) if isinstance(self.arithmetic, Arithmetic) else 1.0
-        self.units[population] = fit_units(
+        largest = _peak(self.network, population, peak)
+        if not found.spiking and (not largest or peak is None):
+            largest = PEAK_WITHOUT_DATA * max(self.fmt.m_max * float(np.max(step)) for step in asked.values())
+        most = found.most(self.arithmetic, largest) if isinstance(self.arithmetic, Arithmetic) else 1.0
+        units = fit_units(
             asked, dict(sizes) | dict.fromkeys(fixed, 1), self.fmt, self.arithmetic, most, bool(fixed),
-            {n: self.of(n).lsb for n in ends}, not found.spiking)
-        steps = self.units[population].steps
-        self.shares[population] = {n: float(np.max(asked[n] / steps[n])) for n in asked}
-        return {n: Grid(np.asarray(steps[n]).reshape(-1, 1), m_max[n]) for n in ends}
-
-    def reach(self, population: str) -> Reach:
-        """What a population asks of its thresholds; found once."""
-        if population not in self.reaches:
-            network = self.network
-            self.reaches[population] = reach(network.nodes[population], self.into[population],
-                                             network.shapes[population], network.conventions)
-        return self.reaches[population]
+            {n: self.format_of(n).lsb for n in ends}, not found.spiking)
+        shares = {n: float(np.max(asked[n] / units.steps[n])) for n in asked}
+        return Granted({n: Grid(np.asarray(units.steps[n]).reshape(-1, 1), m_max[n]) for n in ends},
+                       Choice(units, shares))
 
     def _m_max(self, c: Connection) -> int:
         """The largest integer of a connection's own weights: where windows of a pool overlap a synapse stores the sum
         of several, each of which may be half a step off."""
-        most = self.of(c.name).m_max
+        most = self.format_of(c.name).m_max
         times = overlap(c, weights_of(self.network, c.name).weight) if c.trained and c.repeats > 1 else 1.0
         return most if times == 1 else max(1, int((most - (np.ceil(times) + 1) / 2) / times))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences on grids that are much coarser than asked for, or end below the largest weight."""
+    def notes(self, choices: Mapping[str, Choice]) -> tuple[str, ...]:
+        """Sentences on grids that are much coarser than asked for, or end below the largest weight. choices: by
+        population."""
         said = []
-        for population, shares in self.shares.items():
-            for name, share in shares.items():
-                most = self.of(name).m_max
+        for population, choice in choices.items():
+            for name, share in choice.shares.items():
+                most = self.format_of(name).m_max
                 if share < COARSE:
                     said.append(f"'{name}': its weights are small beside the thresholds of '{population}', and take "
                                 f"{max(0, int(share * most))} of {most} steps on either side of 0")
@@ -205,13 +220,11 @@ class ChipGrids:
 
 
 def statistics_for(
-    network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe, *, device: str = "cpu",
-    progress: Progress | None = None,
+    network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe, *, device: str = "cpu"
 ) -> Statistics:
     """Statistics of the network as a chip's neurons are, for several calls of `compress_for` with the same data."""
     there = on_chip(network, profile)[0]
-    return Statistics(there, spikes, compressed_groups(there), recipe.how.membrane, MEMORY, device,
-                      progress or silent)
+    return Statistics(NetworkModel(there, row_gains(there), spikes, device), recipe.how.membrane, MEMORY)
 
 
 def for_rules(network: Network, profile: Profile) -> Network:
@@ -245,23 +258,17 @@ def compress_for(
     arithmetic, unknown = arithmetic_of(profile)
     if statistics is None:
         refuse_unbuildable(plan_of(for_rules(network, profile), profile, {ALL: fmt.bits} | by_layer))
-        statistics = statistics_for(network, profile, spikes, recipe, device=device, progress=progress)
-    network, said = statistics.network, on_chip(network, profile)[1]
-    found = connections(network)
-    into = {p: [c for c in found if c.target == p] for p in network.populations}
-    tell = progress or silent
-    groups = compressed_groups(network)
-    calibration = statistics.of(groups[0]) if groups else None
-    formats = {n: weight_format(profile, b) for group in groups for n in group
+        statistics = statistics_for(network, profile, spikes, recipe, device=device)
+    network, said = on_chip(network, profile)
+    formats = {n: weight_format(profile, b) for group in compressed_groups(network) for n in group
                if (b := recipe.of(n).bits) not in (None, fmt.bits)}
-    grids = ChipGrids(network, fmt, formats, arithmetic, into, {} if calibration is None else calibration.peaks)
-    walked = compress_layers(network, row_gains(network), spikes, recipe, grids, decays=_decays(network, arithmetic),
-                             statistics=statistics, device=device, progress=tell)
-    for population in network.populations:  # those that only fixed connections feed
-        if population not in grids.units and into[population]:
-            grids.grids(population, {}, {})
-    return Compressed(original, walked.network, walked.layers, grids.units, fmt, features(profile), profile,
-                      arithmetic, recipe, unknown + said + walked.notes + grids.notes)
+    grids = ChipGrids.of(network, fmt, formats, arithmetic)
+    walked = compress(statistics.model, recipe, grids, decays=_decays(network, arithmetic), statistics=statistics,
+                      progress=progress)
+    choices = {p: found.choice for p, found in walked.granted.items() if isinstance(found.choice, Choice)}
+    return Compressed(original, statistics.model.result(walked.layers), walked.layers,
+                      {p: choice.units for p, choice in choices.items()}, fmt, features(profile), profile,
+                      arithmetic, recipe, unknown + said + walked.notes + grids.notes(choices))
 
 
 def learned(made: Compressed, spikes: np.ndarray, progress: Progress | None = None) -> Compressed:
@@ -296,13 +303,12 @@ def expressible(
     return network, (*said, *more)
 
 
-def _peak(network: Network, population: str, peaks: Mapping[str, Peak]) -> float:
+def _peak(network: Network, population: str, peak: Peak | None) -> float:
     """Largest potential of a population in thresholds, as calibration saw it."""
     step = step_of(network.nodes[population], network.conventions)
-    if population not in peaks or step is None:
+    if peak is None or step is None:
         return PEAK_WITHOUT_DATA
-    seen = peaks[population]
-    return max(seen.v, seen.u) / float(np.min(np.abs(threshold_of(step))))
+    return max(peak.v, peak.u) / float(np.min(np.abs(threshold_of(step))))
 
 
 def _decays(network: Network, arithmetic: ChipArithmetic) -> dict[str, Decay]:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import refuse
-from ..network.graph import Network
 from ..whole import unwritable
 from .layer import CompressedLayer
 
@@ -170,21 +169,3 @@ def _layer(k: int, fact, found) -> CompressedLayer:  # type: ignore[no-untyped-d
     arrays: dict[str, Any] = {a: found[f"{k}.{a}"] if a in held else None for a in _ARRAYS}
     span = fact.pop("grid_range")
     return CompressedLayer(**arrays, grid_range=None if span is None else tuple(span), **fact)
-
-
-def key_of(network: Network, spikes: np.ndarray | None, *more: str) -> str:
-    """A digest of everything that a result depends on."""
-    digest = hashlib.sha256()
-    for name in sorted(network.nodes):
-        digest.update(f"{name}:{type(network.nodes[name]).__name__}".encode())
-        for field in sorted(vars(network.nodes[name])):
-            value = getattr(network.nodes[name], field)
-            digest.update(field.encode())
-            plain = np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
-            digest.update(plain)
-    for text in (repr(network.edges), repr(network.conventions.to_dict()), *more):
-        digest.update(text.encode())
-    if spikes is not None:
-        digest.update(repr((spikes.shape, str(spikes.dtype))).encode())
-        digest.update(np.ascontiguousarray(spikes).data)
-    return digest.hexdigest()

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..network.graph import Network
-from .calibrate import calibrate
-from .hessian import Bias, centred
+from ..network.discrete import Step
+from .calibrate import constant, given
+from .hessian import Bias, Hessian, centred
+from .model import Stage, Stream
 from .module import Module
 
 #: Shrinkage towards the original weights, as a share of the mean of the Hessian's diagonal.
@@ -38,30 +39,26 @@ class Followed:
 
 
 def follow(
-    network: Network, original: Network, modules: list[Module], spikes: np.ndarray, membrane: bool, corrected: bool,
-    device: str = "cpu",
+    stage: Stage, original: Stream, compressed: Stream, samples: int, membrane: bool, corrected: bool,
 ) -> dict[tuple[str, ...], Followed]:
-    """What each module receives behind the compressed layers of `network`, and the weights that suit it.
+    """What each module receives behind the compressed layers, and the weights that suit it.
 
-    spikes: calibration data (samples, timesteps, *input shape). corrected: biases, where there are any, are free.
+    samples: of the calibration data. corrected: biases, where there are any, are free.
     """
-    held = np.zeros(len(spikes), dtype=bool)
+    held = np.zeros(samples, dtype=bool)
     held[HELD_OUT - 1 :: HELD_OUT] = True
-    groups = [m.group for m in modules]
-    parts = [calibrate(network, part, membrane=membrane, groups=groups, reference=original, device=device)
-             for part in (spikes[~held], spikes[held]) if len(part)]
-    share = [part.samples / len(spikes) for part in parts]
+    step = stage.step if membrane else None
+    parts = [_compared(stage, original, compressed, np.flatnonzero(part), step) for part in (~held, held) if part.any()]
+    share = [part.samples / samples for part in parts]
     found = {}
-    for module in modules:
-        hessians, crossed = [module.of_hessian(p.hessians[module.group]) for p in parts], []
-        for part in parts:
-            assert part.crossed is not None
-            crossed.append(module.of_hessian(part.crossed[module.group]))
+    for module in stage.modules:
+        hessians = [module.of_hessian(p.own[module.group].mean()) for p in parts]
+        crossed = [module.of_hessian(p.crossed[module.group].mean()) for p in parts]
         hessian, cross = _mean(share, hessians), _mean(share, crossed)
         biases = None
         if corrected and module.bias is not None:
-            before = [module.of_bias(p.crossed_biases[module.group]) for p in parts]
-            after = [module.of_bias(p.biases[module.group]) for p in parts]
+            before = [module.of_bias(p.crossed[module.group].bias()) for p in parts]
+            after = [module.of_bias(p.own[module.group].bias()) for p in parts]
             biases = _mean_bias(share, before), _mean_bias(share, after)
             hessians = [centred(h, k, k) for h, k in zip(hessians, after, strict=True)]
             crossed = [centred(c, b, k) for c, b, k in zip(crossed, before, after, strict=True)]
@@ -75,6 +72,29 @@ def follow(
         target = module.weight if chosen is None else _target(module, hessian, cross, chosen)
         found[module.layers] = Followed(hessian, target, chosen, biases)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """own: by group, 2 E[(MX')^T MX'] of the inputs behind the compressed layers; crossed: 2 E[(MX)^T MX']."""
+
+    own: dict[tuple[str, ...], Hessian]
+    crossed: dict[tuple[str, ...], Hessian]
+    samples: int
+
+
+def _compared(
+    stage: Stage, original: Stream, compressed: Stream, samples: np.ndarray, step: Step | None
+) -> _Compared:
+    own = {m.group: Hessian(m.inputs, m.groups) for m in stage.modules}
+    crossed = {m.group: Hessian(m.inputs, m.groups) for m in stage.modules}
+    for before, after in zip(original.inputs(stage, samples), compressed.inputs(stage, samples), strict=True):
+        for module in stage.modules:
+            x, x_after = (given(module, batch.inputs, step) for batch in (before, after))
+            one = constant(x, step)
+            own[module.group].add(x_after, first=before.first, constant=one)
+            crossed[module.group].add(x, x_after, first=before.first, constant=one)
+    return _Compared(own, crossed, len(samples))
 
 
 def _mean(share: list[float], parts: list[Tensor]) -> Tensor:

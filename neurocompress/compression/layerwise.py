@@ -7,61 +7,69 @@ threshold, so errors of different neurons weigh as much as they matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..network.graph import Network
 from ..network.nodes import Array
 from .calibrate import Calibration
 from .follow import Followed, follow
 from .hessian import Bias, centred, damped
-from .layer import CompressedLayer, weights_of, with_layers
+from .layer import CompressedLayer
+from .model import MEMORY, Stage, Stream
 from .module import Module
-from .onto_grid import Grids, Task, Trial, joined, onto_grid
-from .ordering import MEMORY
+from .onto_grid import Granted, Grids, OnGrid, Task, joined, onto_grid
 from .prune import ground, prune
 from .quantize import inverse_factor, layer_error
-from .rates import plain, row_scales
+from .rates import GAINS, row_scales
 from .recipe import Recipe
 from .refine import Decay
 
 
-def compress_population(
-    network: Network, original: Network, modules: list[Module], keep: Mapping[str, int], spikes: np.ndarray | None,
-    calibration: Calibration | None, recipe: Recipe, grids: Grids, *, decay: Decay | None = None, device: str = "cpu",
-    memory: int = MEMORY, progress: Callable[[int], None] | None = None,
-) -> dict[str, CompressedLayer]:
-    """All layers into one population of a canonical network.
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What a stage is compressed with: its statistics in the original, and the two streams where the method looks at
+    what the compressed layers before send."""
 
-    network: with the populations before it compressed already; original: as it was. keep: weights left in each
-    layer. calibration: of the original network; with the method's `follow` the inputs of `network` are used instead
-    and the target is what the original's inputs gave.
+    calibration: Calibration
+    original: Stream
+    compressed: Stream
+
+
+def compress_stage(
+    stage: Stage, keep: Mapping[str, int], around: Around | None, recipe: Recipe, grids: Grids, *,
+    decay: Decay | None = None, memory: int = MEMORY, progress: Callable[[int], None] | None = None,
+) -> tuple[dict[str, CompressedLayer], Granted | None]:
+    """All layers into one population, and the grids that they are on (None: on none).
+
+    keep: weights left in each layer. around: None without calibration data. With the method's `follow`, layers are
+    fitted to the inputs behind the compressed layers and the target is what the original's inputs gave.
     """
-    how = recipe.how
-    behaviour = None if calibration is None else calibration.behaviours.get(modules[0].population)
-    if len(modules) > 1 or modules[0].layers != modules[0].group:
-        behaviour = None  # it is that of all layers
+    how, modules = recipe.how, stage.modules
+    calibration = None if around is None else around.calibration
+    behaviour = None if calibration is None else calibration.behaviour
     refined = behaviour is not None and decay is not None and recipe.search
     corrected = recipe.biases == "corrected" and not refined  # refinement moves them itself
     followed: dict[tuple[str, ...], Followed] = {}
-    if how.follow and spikes is not None and calibration is not None and network is not original:
-        followed = follow(network, original, modules, spikes, how.membrane, corrected, device)
+    if how.follow and around is not None and around.compressed.changed:
+        followed = follow(stage, around.original, around.compressed, around.calibration.samples, how.membrane,
+                          corrected)
     tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
-    if how.follow and spikes is not None and calibration is not None and not refined:  # which meets every single spike
-        tasks = _as_often(tasks, network, original, spikes, calibration, device)
-    if all(grids.bits(name) is None for m in modules for name in m.layers):
-        return {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
+    if how.follow and around is not None and not refined:  # which meets every single spike
+        tasks = _as_often(tasks, stage, around)
+    if all(grids.bits(name) is None for name in stage.layers):
+        return {name: layer for task in tasks for name, layer in _unrounded(task).items()}, None
 
-    best, shift, missed_by = onto_grid(tasks, grids, search=recipe.search, data=calibration is not None,
-                                       original=original, behaviour=behaviour if refined else None, decay=decay)
+    peak = None if calibration is None else calibration.peak
+    found = onto_grid(tasks, stage, grids, search=recipe.search, data=calibration is not None, peak=peak,
+                      behaviour=behaviour if refined else None, decay=decay)
     out: dict[str, CompressedLayer] = {}
-    for task, m, error in zip(tasks, best.integers, best.errors, strict=True):
-        out |= _layers(task, network, best, m, error, shift, missed_by, grids)
-    return out
+    for task, m, error in zip(tasks, found.trial.integers, found.trial.errors, strict=True):
+        out |= _layers(task, found, m, error, grids)
+    return out, found.trial.granted
 
 
 def _task(
@@ -103,42 +111,39 @@ def _task(
                 pruned.dead, biases, np.ones(len(target)))
 
 
-def _as_often(tasks: list[Task], network: Network, original: Network, spikes: np.ndarray, calibration: Calibration,
-              device: str) -> list[Task]:
+def _as_often(tasks: list[Task], stage: Stage, around: Around) -> list[Task]:
     """The tasks with rows as strong as it takes for their neurons to fire as often as before (see rates)."""
-    population, layers = tasks[0].module.population, [n for t in tasks for n in t.module.layers]
-    changed = network is not original or any(not torch.equal(t.weight, t.module.weight) for t in tasks)
-    if not changed or not plain(network, population, layers):
+    changed = around.compressed.changed or any(not torch.equal(t.weight, t.module.weight) for t in tasks)
+    wanted = around.calibration.counts
+    if not changed or not stage.alone or wanted is None:
         return tasks
-    found = {name: layer for task in tasks for name, layer in _unrounded(task, network).items()}
-    wanted = calibration.counts[population].reshape(len(tasks[0].weight), -1).sum(axis=1)
-    scales = row_scales(with_layers(network, found), population, wanted, spikes, device)
+    found = {name: layer for task in tasks for name, layer in _unrounded(task).items()}
+    scales = row_scales(around.compressed.counts(stage, found, GAINS), wanted)
     column = torch.from_numpy(scales)[:, None]
     return [replace(t, target=t.target * column, weight=t.weight * column, scales=scales) for t in tasks]
 
 
-def _unrounded(task: Task, network: Network) -> dict[str, CompressedLayer]:
+def _unrounded(task: Task) -> dict[str, CompressedLayer]:
     """Pruned only: the weights that stay keep their floating-point values."""
     error = np.empty(len(task.weight))
     for rows, h in zip(task.module.rows, task.hessians, strict=True):
         error[rows] = layer_error(task.target[rows].numpy(), task.weight[rows].numpy(), h)
-    return _finished(task, network, task.weight, error, {})
+    return _finished(task, task.weight, error, {})
 
 
 def _layers(
-    task: Task, network: Network, trial: Trial, m: np.ndarray, error: Array, shift: Array | None,
-    missed_by: float | None, grids: Grids,
+    task: Task, found: OnGrid, m: np.ndarray, error: Array, grids: Grids
 ) -> dict[str, CompressedLayer]:
-    parts = task.module.split(torch.from_numpy(m))
+    parts, granted = task.module.split(torch.from_numpy(m)), found.trial.granted.grids
     more: dict[str, dict[str, Any]] = {}
     for name in task.module.layers:
-        grid = trial.granted[name]
+        grid = granted[name]
         if grids.bits(name) is None:
             continue
         more[name] = {"m": parts[name].numpy(), "step": np.asarray(grid.step), "bits": grids.bits(name),
-                      "grid_range": (int(np.min(grid.low)), int(np.max(grid.m_max))), "scale_share": trial.share,
-                      "missed_by": missed_by}
-    return _finished(task, network, torch.from_numpy(joined(task.module, trial.granted).value(m)), error, more, shift)
+                      "grid_range": (int(np.min(grid.low)), int(np.max(grid.m_max))),
+                      "scale_share": found.trial.share, "missed_by": found.missed_by}
+    return _finished(task, torch.from_numpy(joined(task.module, granted).value(m)), error, more, found.shift)
 
 
 def bias_shift(target: Tensor, weight: Tensor, groups: list[slice], before: Bias, after: Bias) -> Array:
@@ -150,7 +155,7 @@ def bias_shift(target: Tensor, weight: Tensor, groups: list[slice], before: Bias
 
 
 def _finished(
-    task: Task, network: Network, weight: Tensor, error: Array, more: Mapping[str, dict[str, Any]],
+    task: Task, weight: Tensor, error: Array, more: Mapping[str, dict[str, Any]],
     shift: Array | None = None,
 ) -> dict[str, CompressedLayer]:
     """Back from threshold units into the model's, layer by layer. error: of each row, as it was scaled."""
@@ -160,12 +165,12 @@ def _finished(
                  for rows, h in zip(module.rows, task.hessians, strict=True))
     masks, weights, out = module.split(task.mask), module.split(weight), {}
     hears = module.hears
-    biased = next((n for n in module.layers if weights_of(network, n).bias is not None), None)
+    biased = next((n for n in module.layers if module.parts[n].bias is not None), None)
     if task.biases is not None:
         shift = bias_shift(module.weight * torch.from_numpy(task.scales)[:, None], weight, module.rows, *task.biases)
     for name in module.layers:
-        node, gain = weights_of(network, name), np.where(hears, module.gains[name], 1.0)
-        shape, per_row = node.weight.shape, (-1, *(1,) * (node.weight.ndim - 1))
+        part, gain = module.parts[name], np.where(hears, module.gains[name], 1.0)
+        shape, per_row = part.shape, (-1, *(1,) * (len(part.shape) - 1))
         found: dict[str, Any] = {"m": None, "step": None, "bits": None, "grid_range": None, "scale_share": 1.0,
                                  "missed_by": None}
         found |= more.get(name, {})
@@ -174,7 +179,7 @@ def _finished(
             step = np.broadcast_to(np.asarray(found["step"]).reshape(-1), len(gain)) / gain
             found |= {"m": found["m"].reshape(shape), "step": step.reshape(per_row)}
             value = found["m"] * found["step"]
-        bias = node.bias
+        bias = part.bias
         if bias is not None:
             bias = bias * task.scales
             if name == biased and shift is not None and np.any(shift):

@@ -14,12 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from ..grid import Grid
-from ..network.discrete import discretize, threshold_of
-from ..network.graph import Network
 from ..network.nodes import Array
-from ..network.resets import resets_late
+from ..simulation.float import Peak
 from .calibrate import Behaviour
 from .hessian import Bias
+from .model import Resets, Stage
 from .module import Module
 from .quantize import best_scale, better_rows, descend, gptq, layer_error, rtn
 from .refine import Decay, Effort, Target, refine
@@ -50,9 +49,20 @@ class Grids(Protocol):
     def bits(self, layer: str) -> int | None:
         """Stored bits of a layer's weights; None leaves them in floating point."""
 
-    def grids(self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Grid]:
-        """Grids of all layers into a population that reach to `ends` (rows, 1), in threshold units, or near it. The
-        last call for a population is the one that counts."""
+    def grids(
+        self, population: str, ends: Mapping[str, Array], sizes: Mapping[str, int], peak: Peak | None
+    ) -> Granted:
+        """Grids of all layers into a population that reach to `ends` (rows, 1), in threshold units, or near it.
+
+        sizes: weights of each layer. peak: of the population in calibration, None without data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Granted:
+    """grids: by layer. choice: what the one who granted them wants to know of it later."""
+
+    grids: dict[str, Grid]
+    choice: object = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,40 +87,49 @@ class Task:
         return None if bool(self.mask.all()) else self.mask.numpy()
 
 
+@dataclass(frozen=True, eq=False)
+class OnGrid:
+    """trial: the one chosen. shift: the change of each neuron's constant input that refinement found, and missed_by
+    what it left (None: not refined)."""
+
+    trial: Trial
+    shift: Array | None
+    missed_by: float | None
+
+
 def onto_grid(
-    tasks: list[Task], grids: Grids, *, search: bool, data: bool, original: Network, behaviour: Behaviour | None,
-    decay: Decay | None,
-) -> tuple[Trial, Array | None, float | None]:
-    """The integers of one population's modules, the change of each neuron's constant input that refinement found, and
-    what it left (None: not refined).
+    tasks: list[Task], stage: Stage, grids: Grids, *, search: bool, data: bool, peak: Peak | None,
+    behaviour: Behaviour | None, decay: Decay | None,
+) -> OnGrid:
+    """The integers of one population's modules.
 
     search: try several ends of the grid and descend. data: whether the Hessians are of calibration data. behaviour and
     decay: of a population of one module that is to be refined, as the original network and the chip have them.
     """
-    population = tasks[0].module.population
     parts = {n: w for task in tasks for n, w in task.module.split(task.weight).items()}
     largest = {n: w.abs().amax(dim=1, keepdim=True).numpy() for n, w in parts.items()}
     top = max(float(a.max()) for a in largest.values()) or 1.0
     ends = {n: np.where(a > 0, a, top) for n, a in largest.items()}
     sizes = {n: w.numel() for n, w in parts.items()}
 
-    def trial(share: float) -> Trial:
-        granted = grids.grids(population, {n: e * share for n, e in ends.items()}, sizes)
-        found = [_rounded(task, granted, search) for task in tasks]
+    def trial(share: float, of_rows: Mapping[str, Array] | None = None) -> Trial:
+        granted = grids.grids(
+            stage.population, {n: e * (share if of_rows is None else of_rows[n]) for n, e in ends.items()}, sizes, peak)
+        found = [_rounded(task, granted.grids, search) for task in tasks]
         return Trial(share, granted, [m for m, _ in found], [e for _, e in found])
 
     tried = sorted((trial(s) for s in (SEARCH if search else (1.0,))), key=lambda t: t.total)
-    best = _row_by_row(tried, tasks) if grids.per_row else tried[0]
+    best = tried[0]
+    if grids.per_row:
+        best, shares = _row_by_row(tried, tasks)
+        if best.granted.choice is not None:  # who grants must know of the rows' own ends
+            best = trial(best.share, shares)
     if search and data:
         best = _polished(best, tasks, grids.free and grids.per_row)
-    shift, missed_by = None, None
-    if behaviour is not None and decay is not None:
-        more = (start for s in FINE for t in [trial(s)] for start in (t, _polished(t, tasks, False)))
-        best, shift, missed_by = _refined(original, tasks[0], behaviour, decay,
-                                          itertools.chain(tried[:REFINED], [best], more))
-    if not grids.per_row:
-        grids.grids(population, {n: e * best.share for n, e in ends.items()}, sizes)  # the last word is the chosen one
-    return best, shift, missed_by
+    if behaviour is None or decay is None or stage.resets is None:
+        return OnGrid(best, None, None)
+    more = (start for s in FINE for t in [trial(s)] for start in (t, _polished(t, tasks, False)))
+    return _refined(stage.resets, tasks[0], behaviour, decay, itertools.chain(tried[:REFINED], [best], more))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +138,7 @@ class Trial:
     and by task the integers found and the error of each row."""
 
     share: float
-    granted: dict[str, Grid]
+    granted: Granted
     integers: list[np.ndarray]
     errors: list[np.ndarray]
 
@@ -156,25 +175,27 @@ def joined(module: Module, granted: Mapping[str, Grid]) -> Grid:
     return Grid(wide("step"), wide("m_max"), wide("low"), wide("stride"))
 
 
-def _row_by_row(tried: list[Trial], tasks: list[Task]) -> Trial:
-    """Every row with the end that suits it best."""
-    integers, errors, shares, granted = [], [], [], {}
+def _row_by_row(tried: list[Trial], tasks: list[Task]) -> tuple[Trial, dict[str, Array]]:
+    """Every row with the end that suits it best, and by layer these ends as shares of the largest weight, (rows, 1)."""
+    integers, errors, shares, grids = [], [], {}, {}
     for k, task in enumerate(tasks):
         error = np.stack([t.errors[k] for t in tried])
         best = error.argmin(axis=0)
         rows = np.arange(len(best))
         integers.append(np.stack([t.integers[k] for t in tried])[best, rows])
         errors.append(error[best, rows])
-        shares.append(np.array([t.share for t in tried])[best])
         for name in task.module.layers:
-            steps = np.stack([np.broadcast_to(np.asarray(t.granted[name].step).reshape(-1), len(best)) for t in tried])
-            granted[name] = replace(tried[0].granted[name], step=steps[best, rows][:, None])
-    return Trial(float(np.mean(np.concatenate(shares))), granted, integers, errors)
+            shares[name] = np.array([t.share for t in tried])[best][:, None]
+            steps = np.stack([np.broadcast_to(np.asarray(t.granted.grids[name].step).reshape(-1), len(best))
+                              for t in tried])
+            grids[name] = replace(tried[0].granted.grids[name], step=steps[best, rows][:, None])
+    share = float(np.mean(np.concatenate([shares[task.module.layers[0]] for task in tasks])))
+    return Trial(share, replace(tried[0].granted, grids=grids), integers, errors), shares
 
 
 def _polished(trial: Trial, tasks: list[Task], rescale: bool) -> Trial:
     """Coordinate descent on the integers, and where any step may be chosen the best one of each row for them."""
-    granted, integers, errors = dict(trial.granted), [], []
+    granted, integers, errors = dict(trial.granted.grids), [], []
     for task, m in zip(tasks, trial.integers, strict=True):
         found, error, target = m.copy(), np.empty(len(m)), task.target.numpy()
         factor = np.ones(len(m))
@@ -193,24 +214,19 @@ def _polished(trial: Trial, tasks: list[Task], rescale: bool) -> Trial:
             granted[name] = replace(granted[name], step=(step * factor)[:, None])
         integers.append(found)
         errors.append(error)
-    return Trial(trial.share, granted, integers, errors)
+    return Trial(trial.share, replace(trial.granted, grids=granted), integers, errors)
 
 
-def _refined(
-    network: Network, task: Task, behaviour: Behaviour, decay: Decay, tried: Iterator[Trial]
-) -> tuple[Trial, Array | None, float]:
+def _refined(resets: Resets, task: Task, behaviour: Behaviour, decay: Decay, tried: Iterator[Trial]) -> OnGrid:
     """The trials, best first, until one can be moved to where every calibration spike stays."""
     module = task.module
     constant = np.zeros(len(module.weight)) if module.bias is None else np.asarray(module.bias)
-    rule = network.conventions
-    step = discretize(network.nodes[module.population], rule)  # type: ignore[arg-type]
-    leak = np.broadcast_to(step.leak / threshold_of(step), constant.shape)
-    goal = Target(behaviour.x, behaviour.spikes, constant, leak, decay, rule.reset,
-                  rule.two_phase, resets_late(network, module.population))
+    goal = Target(behaviour.x, behaviour.spikes, constant, resets.leak, decay, resets.reset, resets.two_phase,
+                  resets.late)
     found: tuple[Trial, Array, float] | None = None
     effort = Effort.of(len(module.weight))
     for trial in tried:
-        grid = joined(module, trial.granted)
+        grid = joined(module, trial.granted.grids)
         m, shift, left = refine(goal, module.weight.numpy(), trial.integers[0], grid.step, int(np.max(grid.m_max)),
                                 task.stays, module.bias is not None, np.inf if found is None else found[2], effort)
         if found is None or left < found[2]:
@@ -218,4 +234,4 @@ def _refined(
         if found[2] == 0.0 or found[2] > HOPELESS or effort.left <= 0:
             break
     assert found is not None
-    return found
+    return OnGrid(*found)

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ..errors import Problem, Refused
 from ..network.discrete import discretize
-from ..network.graph import Network
-from ..network.nodes import Delay, Neuron
+from ..network.graph import Network, strongly_connected
+from ..network.nodes import Delay, Input, Neuron, Threshold
 from ..network.resets import resets_late
-from .arriving import arriving, before_start, resting
+from .kept import Samples
 from .learning import Learning
 from .neurons import Membrane
 from .stateless import delayed, delayed_step, operation, steps_of
@@ -85,38 +85,41 @@ def check_record(network: Network, names: Iterable[str]) -> None:
 
 def batches(
     network: Network,
-    spikes: np.ndarray,
+    spikes: Samples,
     keep: Iterable[str],
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     peaks: dict[str, Peak] | None = None,
-    given: Mapping[str, np.ndarray] | None = None,
+    given: Mapping[str, Samples] | None = None,
 ) -> Iterator[Signals]:
     """Runs the network batch by batch; yields the kept nodes' signals, (timesteps, batch, *node shape).
 
-    peaks is filled with every population's largest potentials. given: as in `simulate`.
+    Only what is kept is run, and what it depends on up to the `given` nodes (as in `simulate`). peaks is filled with
+    the largest potentials of every population that runs.
     """
     network = as_stored(network)
     shape = network.shapes[network.input]
-    if spikes.ndim < 2 or spikes.shape[2:] != shape:
+    if len(spikes.shape) < 2 or spikes.shape[2:] != shape:
         raise Refused(Problem(
             f"the data has shape {spikes.shape}", f"input '{network.input}'",
             f"Give spikes of shape (samples, timesteps, {', '.join(map(str, shape))})",
         ))
     largest = max(int(np.prod(s, dtype=int)) for s in network.shapes.values())
     size = max(1, BLOCK_BYTES // (largest * max(1, spikes.shape[1]) * dtype.itemsize))
-    known = dict(given or {})
-    runner = Runner(network, tuple(keep), dtype, torch.device(device), peaks, given=known)
+    keep = tuple(keep)
+    needed = network.needed_for(keep, given or ())
+    known = {name: signal for name, signal in (given or {}).items() if name in needed}
+    runner = Runner(network, keep, dtype, torch.device(device), peaks, given=known)
 
-    def part(signal: np.ndarray, start: int) -> Tensor:
+    def part(signal: Samples, start: int) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(signal[start : start + size].swapaxes(0, 1)))
         return x.to(device=device, dtype=dtype)
 
     def run(start: int) -> Signals:
         return runner.run(part(spikes, start), {name: part(signal, start) for name, signal in known.items()})
 
-    yield from in_turn(run, range(0, len(spikes), size))
+    yield from in_turn(run, range(0, spikes.shape[0], size))
 
 
 def in_turn(run: Callable[[int], Signals], starts: Iterable[int]) -> Iterator[Signals]:
@@ -136,22 +139,49 @@ def in_turn(run: Callable[[int], Signals], starts: Iterable[int]) -> Iterator[Si
 class Runner:
     """A network made ready: weights as tensors, constant inputs, delays of its edges.
 
-    keep: nodes whose signals are wanted; with peaks, which are of every population, the whole network runs, else only
-    what is kept and what it depends on. learning: run under autograd, with these weights and this gradient of spikes.
-    given: nodes whose signals `run` is given.
+    keep: nodes whose signals are wanted; only these run, and what they depend on. peaks: filled with the largest
+    potentials of every population that runs. learning: run under autograd, with these weights and this gradient of
+    spikes. given: nodes whose signals `run` is given.
     """
 
     def __init__(self, network: Network, keep: tuple[str, ...], dtype: torch.dtype, device: torch.device,
                  peaks: dict[str, Peak] | None = None, learning: Learning | None = None, given: Iterable[str] = ()):
         self.network, self.keep, self.peaks, self.learning = network, frozenset(keep), peaks, learning
         known = frozenset(given)
-        needed = network.needed_for(keep if peaks is None else network.nodes, known)
-        self.groups = [group for group in network.groups if needed.issuperset(group) and not known.intersection(group)]
+        needed = network.needed_for(keep, known)
+        near = network.needed_for(needed, (network.input, *network.populations))  # what gives them their biases
+        self.groups = [part for group in network.groups if needed.intersection(group)
+                       for part in self._left(group, needed - known)]
         self.uses = {name: sum(n in needed for n in network.outputs_of(name)) for name in network.nodes}
         self.lock = Lock()
-        self.apply = {name: operation(name, node, dtype, device, learning) for name, node in network.nodes.items()}
+        self.apply = {name: operation(name, node, dtype, device, learning) for name, node in network.nodes.items()
+                      if name in near}
+        self.rest: Signals = {}
         with torch.inference_mode(learning is None):
-            self.rest = resting(network, network.nodes, self.apply, dtype=dtype, device=device)
+            for name in (n for n in network.order if n in near):
+                self.rest[name] = self._rest(name, dtype, device)
+
+    def _left(self, group: tuple[str, ...], run: frozenset[str]) -> Iterable[tuple[str, ...]]:
+        """A group without the nodes that are given or not needed: a loop that these open is one no more."""
+        if run.issuperset(group):
+            return (group,)
+        rest = tuple(name for name in group if name in run)
+        return strongly_connected(rest, lambda name: [n for n in self.network.outputs_of(name) if n in rest])
+
+    def _rest(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What a node sends while nothing spikes: the biases on its way."""
+        node, shape = self.network.nodes[name], self.network.shapes[name]
+        if isinstance(node, (Input, Neuron, Threshold)):
+            return torch.zeros(shape, dtype=dtype, device=device)
+        sources = [a for a in self.network.inputs_of(name) if (a, name) not in self.network.feedback]
+        total = sum((self.rest[a] for a in sources), torch.zeros((), dtype=dtype, device=device))
+        return self.apply[name](total[None])[0]
+
+    def _before_start(self, source: str, target: str) -> Tensor:
+        """What an edge delivers before its source has computed anything."""
+        if silent_steps(self.network, source, target):
+            return torch.zeros_like(self.rest[source])
+        return self.rest[source]
 
     def run(self, x: Tensor, given: Signals | None = None) -> Signals:
         """x: (timesteps, batch, *input shape). Returns the kept signals in the same layout."""
@@ -193,7 +223,10 @@ class Runner:
                 self.peaks[name] = Peak(max(before.v, float(membrane.peak_v)), max(before.u, float(membrane.peak_u)))
 
     def _run_alone(self, name: str, signals: Signals) -> None:
-        node, x = self.network.nodes[name], arriving(self.network, name, signals, self.rest)
+        node, sources = self.network.nodes[name], self.network.inputs_of(name)
+        x = self._shifted(sources[0], name, signals)
+        for source in sources[1:]:
+            x = x + self._shifted(source, name, signals)
         steps, batch = x.shape[:2]
         if isinstance(node, Neuron):
             late = self.network.conventions.output_delay
@@ -208,6 +241,13 @@ class Runner:
         else:
             y = self.apply[name](x.reshape(steps * batch, *x.shape[2:]))
             signals[name] = y.reshape(steps, batch, *y.shape[1:])
+
+    def _shifted(self, source: str, target: str, signals: Signals) -> Tensor:
+        x, lag = signals[source], lag_of(self.network, source, target)
+        if lag == 0:
+            return x
+        head = self._before_start(source, target).expand(min(lag, len(x)), *x.shape[1:])
+        return torch.cat([head, x[: len(x) - lag]]) if lag < len(x) else head
 
     def _run_loop(self, group: tuple[str, ...], signals: Signals) -> None:
         """Step by step; feedback edges deliver what was sent the step before."""
@@ -224,7 +264,7 @@ class Runner:
             if isinstance(node, Neuron):
                 membranes[name] = self._membrane(name, node, batch)
         edges = {
-            name: [(a, lag := lag_of(self.network, a, name), before_start(self.network, a, name, self.rest),
+            name: [(a, lag := lag_of(self.network, a, name), self._before_start(a, name),
                     max(lag, silent_steps(self.network, a, name))) for a in self.network.inputs_of(name)]
             for name in group
         }
