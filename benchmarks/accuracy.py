@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.networks import NETWORKS, PUBLISHED, Benchmark
+from neurocompress.compression.calibrate import Statistics
 from neurocompress.compression.recipe import recipe_of
-from neurocompress.compression.walk import Statistics
 from neurocompress.data import SpikeData
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network

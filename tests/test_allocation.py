@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_statistics import statistics
 
 from neurocompress.compression.allocate import (
     Option,
@@ -22,7 +23,6 @@ from neurocompress.compression.allocate import (
     uniform,
     within_budget,
 )
-from neurocompress.compression.calibrate import calibrate
 from neurocompress.compression.curves import KEPT_SHARES, Curve
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -137,7 +137,7 @@ def test_with_one_time_step_temporal_lamp_is_lamp(tau_mem):
     layers = {n: nodes[n].weight for n in ("a", "b")}
     for steps in (1, 6):
         x = (rng.random((9, steps, 8)) < 0.6).astype(np.float32)
-        energies = calibrate(network, x).energies
+        energies = statistics(network, x).energies
         factors = {n: amplification(*energies[(n,)]) for n in layers}
         if steps == 1:
             assert factors == {"a": 1.0, "b": 1.0}

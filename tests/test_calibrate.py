@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_statistics import crossed, statistics
 
-from neurocompress.compression.calibrate import calibrate
 from neurocompress.compression.hessian import filtered, patches
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.discrete import discretize
@@ -104,7 +104,7 @@ def test_feed_forward_and_recurrent_inputs_share_one_hessian(membrane):
     network = recurrent(rng)
     x = (rng.random((6, 30, 3)) < 0.4).astype(np.float32)
     m = kernel_matrix(None, 0.75, 30) if membrane else np.eye(30)
-    found = calibrate(network, x, membrane=membrane).hessians[("fc", "rec")][0]
+    found = statistics(network, x, membrane).hessians[("fc", "rec")][0]
     np.testing.assert_allclose(found.numpy(), hessian_of(m, feedback(network, x)), rtol=1e-4, atol=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_the_energies_are_mean_squared_norms_at_each_step():
     inputs = feedback(network, x)
     mx = np.einsum("ts,nsd->ntd", kernel_matrix(None, 0.75, 12), inputs)
     expected = [np.square(signal).sum(axis=2).mean(axis=0) for signal in (mx, inputs)]
-    np.testing.assert_allclose(calibrate(network, x).energies[("fc", "rec")], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(statistics(network, x).energies[("fc", "rec")], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_spikes_of_every_neuron_are_counted(monkeypatch):
@@ -128,8 +128,7 @@ def test_spikes_of_every_neuron_are_counted(monkeypatch):
     expected = simulate(network, x, (population,))[population].sum(axis=(0, 1))
     assert expected.any()
     monkeypatch.setattr(simulator, "BLOCK_BYTES", 2 * 5 * 12 * 4)  # two samples
-    np.testing.assert_array_equal(calibrate(network, x).counts[population], expected)
-    assert not calibrate(network, x, reference=network).counts
+    np.testing.assert_array_equal(statistics(network, x).counts[population], expected)
 
 
 def test_the_cross_term_is_that_of_both_networks_inputs():
@@ -141,9 +140,9 @@ def test_the_cross_term_is_that_of_both_networks_inputs():
     x = (rng.random((6, 20, 3)) < 0.4).astype(np.float32)
     m, old, new = kernel_matrix(None, 0.75, 20), feedback(before, x), feedback(after, x)
     assert not np.array_equal(old, new)
-    found = calibrate(after, x, reference=before)
-    np.testing.assert_allclose(found.crossed[("fc", "rec")][0].numpy(), hessian_of(m, old, new), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.hessians[("fc", "rec")][0].numpy(), hessian_of(m, new), rtol=1e-4, atol=1e-5)
+    both, own = crossed(before, after, x)
+    np.testing.assert_allclose(both[("fc", "rec")][0].numpy(), hessian_of(m, old, new), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(own[("fc", "rec")][0].numpy(), hessian_of(m, new), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("tau_syn", [None, 2.0])
@@ -158,12 +157,12 @@ def test_two_convolutions_into_one_population_share_one_hessian(tau_syn):
     x = (rng.random((3, 8, 2, 4, 5)) < 0.4).astype(np.float32)
     first = simulate(network, x, dtype=torch.float64, record=("first",))["first"]
     assert 0.02 < first.mean() < 0.95
-    (group,) = (g for g in calibrate(network, x).hessians if "b" in g)
+    (group,) = (g for g in statistics(network, x).hessians if "b" in g)
     parts = {"b": [[windows(s, 3) for s in sample] for sample in first],
              "c": [[windows(s, 1) for s in sample] for sample in x]}
     inputs = np.concatenate([np.array(parts[name]) for name in group], axis=-1)
     m = kernel_matrix(None if tau_syn is None else 0.5, 1 - 1 / 3.0, 8)
-    found = calibrate(network, x).hessians[group][0].numpy()
+    found = statistics(network, x).hessians[group][0].numpy()
     np.testing.assert_allclose(found, hessian_of(m, inputs), rtol=1e-4, atol=1e-5)
 
 
@@ -173,7 +172,7 @@ def test_each_group_of_a_convolution_has_a_hessian_of_its_own():
              "output": Output((6, 3, 3))}
     network = Network(nodes, (("input", "conv"), ("conv", "lif"), ("lif", "output")), Conventions(dt=1.0))
     x = (rng.random((3, 7, 4, 3, 3)) < 0.4).astype(np.float32)
-    found = calibrate(network, x).hessians[("conv",)].numpy()
+    found = statistics(network, x).hessians[("conv",)].numpy()
     m = kernel_matrix(None, 0.75, 7)
     for g in range(2):
         inputs = np.array([[windows(s[2 * g : 2 * g + 2], 3) for s in sample] for sample in x])
@@ -201,6 +200,6 @@ def test_the_same_data_in_another_batch_size_gives_the_same_hessian(monkeypatch)
     rng = np.random.default_rng(5)
     network = recurrent(rng)
     x = (rng.random((9, 15, 3)) < 0.4).astype(np.float32)
-    whole = calibrate(network, x).hessians[("fc", "rec")]
+    whole = statistics(network, x).hessians[("fc", "rec")]
     monkeypatch.setattr(simulator, "BLOCK_BYTES", 2 * 5 * 15 * 4)  # two samples
-    torch.testing.assert_close(calibrate(network, x).hessians[("fc", "rec")], whole, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(statistics(network, x).hessians[("fc", "rec")], whole, rtol=1e-6, atol=1e-9)

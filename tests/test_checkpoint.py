@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layer_problems import drawn_network, drawn_spikes
+from stage_statistics import model_of
 
 from neurocompress.compression import walk
-from neurocompress.compression.checkpoint import Checkpoint, key_of
+from neurocompress.compression.checkpoint import Checkpoint
 from neurocompress.compression.layer import CompressedLayer
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.oneshot import compress_network
@@ -42,16 +43,16 @@ def assert_same(a: dict[str, CompressedLayer], b: dict[str, CompressedLayer]) ->
 @pytest.fixture
 def compressed(monkeypatch):
     """Names of the populations that were compressed; the run is killed at `kill_at`."""
-    real, seen = walk.compress_population, []
+    real, seen = walk.compress_stage, []
 
-    def spy(current, original, modules, *more, **named):
-        if modules[0].population == spy.kill_at:
+    def spy(stage, *more, **named):
+        if stage.population == spy.kill_at:
             raise KeyboardInterrupt
-        seen.append(modules[0].population)
-        return real(current, original, modules, *more, **named)
+        seen.append(stage.population)
+        return real(stage, *more, **named)
 
     spy.kill_at, spy.seen = None, seen
-    monkeypatch.setattr(walk, "compress_population", spy)
+    monkeypatch.setattr(walk, "compress_stage", spy)
     return spy
 
 
@@ -166,6 +167,9 @@ def test_a_pickle_in_place_of_a_file_is_never_loaded(tmp_path):
 
 
 def test_the_key_depends_on_everything_and_on_nothing_else():
+    def key_of(network, spikes, *more):
+        return model_of(network, spikes).key(*more)
+
     key = key_of(NETWORK, SPIKES, "recipe")
     assert key == key_of(drawn_network(2), drawn_spikes(2), "recipe")
     others = [key_of(other_weight(), SPIKES, "recipe"), key_of(NETWORK, other_data(), "recipe"),

@@ -119,15 +119,15 @@ def test_a_killed_run_goes_on_with_the_same_result(
 ) -> None:
     call = ["compress", DIGITS, "--data", CALIBRATION, "--bits", 4, "--sparsity", 0.5, "--samples", 40, "--out"]
     assert run(*call, tmp_path / "whole.nir").status == 0
-    real, seen = walk.compress_population, []
+    real, seen = walk.compress_stage, []
 
-    def stopped(network, original, modules, *rest, **more):  # type: ignore[no-untyped-def]
-        seen.append(modules[0].population)
+    def stopped(stage, *rest, **more):  # type: ignore[no-untyped-def]
+        seen.append(stage.population)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return real(network, original, modules, *rest, **more)
+        return real(stage, *rest, **more)
 
-    monkeypatch.setattr(walk, "compress_population", stopped)
+    monkeypatch.setattr(walk, "compress_stage", stopped)
     assert run(*call, tmp_path / "o.nir").status == 130
     assert not (tmp_path / "o.nir").exists()
     assert run(*call, tmp_path / "o.nir").status == 0

@@ -241,11 +241,12 @@ def test_only_what_a_kept_node_depends_on_runs(kept):
     assert {name for group in runner.groups for name in group} == behind[kept]
 
 
-def test_peaks_are_of_every_population_whatever_is_kept():
+@pytest.mark.parametrize(("kept", "run"), [("a", {"a"}), ("b", {"a", "b"})])
+def test_peaks_are_of_every_population_that_runs(kept, run):
     network = looped(np.random.default_rng(3), "LIF", Conventions(dt=1.0))
     peaks: dict[str, Peak] = {}
-    list(batches(network, np.ones((1, 4, 4), dtype=np.float32), ("a",), peaks=peaks))
-    assert set(peaks) == {"a", "b"}
+    list(batches(network, np.ones((1, 4, 4), dtype=np.float32), (kept,), peaks=peaks))
+    assert set(peaks) == run
 
 
 def test_unknown_nodes_and_wrong_shapes_are_refused():

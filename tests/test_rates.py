@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,9 +11,10 @@ import pytest
 from drawn_networks import neuron, rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_statistics import model_of
 
-from neurocompress.compression import layerwise, rates
-from neurocompress.compression.rates import GAINS, plain, row_scales
+from neurocompress.compression import layerwise
+from neurocompress.compression.rates import GAINS, row_scales
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -42,6 +44,13 @@ def counts(network: Network, population: str, spikes: np.ndarray) -> np.ndarray:
     return found.reshape(len(found), -1).sum(axis=1)
 
 
+def counted(network: Network, population: str, spikes: np.ndarray, gains: Sequence[float] = GAINS) -> np.ndarray:
+    """As the walk counts them, (gains, rows)."""
+    model = model_of(network, spikes)
+    (stage,) = (stage for stage in model.stages() if stage.population == population)
+    return model.stream().counts(stage, {}, gains)
+
+
 @settings(deadline=None, max_examples=60)
 @given(rules(), st.sampled_from(["IF", "LIF", "CubaLIF"]), st.integers(0, 2**32 - 1), st.sampled_from([1 / 8, 1, 4]))
 def test_a_neuron_with_a_gain_fires_as_one_with_scaled_weights(rule, kind, seed, gain):
@@ -51,7 +60,7 @@ def test_a_neuron_with_a_gain_fires_as_one_with_scaled_weights(rule, kind, seed,
     network = chain(rng, kind, rule)
     spikes = (rng.random((7, 9, 6)) < 0.4).astype(np.float32)
     for layer, population in (("fc", "a"), ("fc2", "b")):
-        found = rates._counts(network, population, (1.0, gain), len(network.nodes[layer].weight), spikes, "cpu")
+        found = counted(network, population, spikes, (1.0, gain))
         many = np.full(len(found[0]), float(gain))
         np.testing.assert_array_equal(found[0], counts(network, population, spikes))
         np.testing.assert_array_equal(found[1], counts(scaled(network, layer, many), population, spikes))
@@ -72,7 +81,7 @@ def test_rows_that_became_weaker_are_brought_back(seed):
     network, spikes = image(rng), (rng.random((12, 10, 2, 6, 6)) < 0.3).astype(np.float32)
     lost = rng.uniform(0.4, 1.3, 8)
     weak = scaled(network, "conv", lost)
-    found = row_scales(weak, "lif", wanted := counts(network, "lif", spikes), spikes)
+    found = row_scales(counted(weak, "lif", spikes), wanted := counts(network, "lif", spikes))
     before = counts(weak, "lif", spikes)
     after = counts(scaled(weak, "conv", found), "lif", spikes)
     loud = wanted > 200  # of 4320: others are told from too few spikes
@@ -87,23 +96,28 @@ def test_silent_rows_stay_and_no_row_leaves_the_range():
     nothing, faint = np.ones(8), np.ones(8)
     nothing[2], faint[4] = 0.0, 1e-3
     wanted, silent = counts(network, "lif", spikes), scaled(network, "conv", nothing)
-    assert row_scales(silent, "lif", wanted, spikes)[2] == 1.0  # nothing left to scale
-    assert row_scales(network, "lif", counts(silent, "lif", spikes), spikes)[2] == 1.0  # silent before: no rate
-    found = row_scales(scaled(network, "conv", faint), "lif", wanted, spikes)
+    assert row_scales(counted(silent, "lif", spikes), wanted)[2] == 1.0  # nothing left to scale
+    assert row_scales(counted(network, "lif", spikes), counts(silent, "lif", spikes))[2] == 1.0  # silent before
+    found = row_scales(counted(scaled(network, "conv", faint), "lif", spikes), wanted)
     assert found.min() >= GAINS[0]
     assert found.max() <= GAINS[-1]
+
+
+def alone(network: Network, population: str, kept: frozenset[str] = frozenset()) -> bool:
+    (stage,) = (s for s in model_of(network, None).stages(kept) if s.population == population)
+    return stage.alone
 
 
 def test_only_layers_that_alone_make_neurons_spike_are_scaled():
     rng = np.random.default_rng(1)
     network = chain(rng, "LIF", Conventions(dt=1.0))
-    assert plain(network, "a", ["fc"])
-    assert not plain(network, "a", [])
+    assert alone(network, "a")
+    assert not alone(network, "a", frozenset({"fc"}))
     loop = replace(network, nodes=network.nodes | {"rec": Linear(rng.normal(size=(5, 5)))},
                    edges=(*network.edges, ("a", "rec"), ("rec", "a")))
-    assert not plain(loop, "a", ["fc", "rec"])  # what it hears changes with what it says
+    assert not alone(loop, "a")  # what it hears changes with what it says
     potentials = network.with_nodes({"b": replace(network.nodes["b"], v_threshold=None, v_reset=None)})
-    assert not plain(potentials, "b", ["fc2"])
+    assert not alone(potentials, "b")
 
 
 def drawn() -> tuple[Network, np.ndarray]:
@@ -133,7 +147,7 @@ def test_a_compressed_network_fires_as_often_as_before(monkeypatch, asked):
 
     result = compress_network(network, spikes, recipe)
     with monkeypatch.context() as patch:
-        patch.setattr(layerwise, "plain", lambda *given: False)
+        patch.setattr(layerwise, "row_scales", lambda found, wanted: np.ones(len(wanted)))
         without = compress_network(network, spikes, recipe)
     assert off(result.network) < 0.05
     assert off(without.network) > 3 * off(result.network)

@@ -7,18 +7,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from stage_statistics import model_of
 
 from neurocompress.chip.profile import load_profile
 from neurocompress.compression import refine as refinement
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.compression.refine import EFFORT_EACH, EFFORT_NEURON, MARGIN, Decay, Target, constraints, refine
-from neurocompress.compression.walk import compress_layers
+from neurocompress.compression.walk import compress
 from neurocompress.grid import Grid
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.discrete import discretize
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
-from neurocompress.oneshot import RecipeGrids, row_gains
+from neurocompress.oneshot import RecipeGrids
 from neurocompress.pipeline import compress_for
 from neurocompress.simulation.float import simulate
 
@@ -67,8 +68,8 @@ def test_refined_integers_and_biases_belong_together():
              "lif": lif, "output": Output((8,))}
     network = Network(nodes, tuple(pairwise(nodes)), Conventions(dt=1.0))
     spikes = (rng.random((3, 8, 10)) < 0.3).astype(np.float32)
-    recipe, gains = recipe_of(method="sbc", sparsity=0.25, bits=8), row_gains(network)
-    found = compress_layers(network, gains, spikes, recipe, RecipeGrids(recipe), decays={"lif": Decay(None, 0.5)})
+    recipe = recipe_of(method="sbc", sparsity=0.25, bits=8)
+    found = compress(model_of(network, spikes), recipe, RecipeGrids(recipe), decays={"lif": Decay(None, 0.5)})
     layer, before = found.layers["fc"], simulate(network, spikes)["output"]
     assert not np.allclose(layer.bias, network.nodes["fc"].bias)
     v, missed = np.zeros((3, 8)), 0.0
