@@ -39,14 +39,14 @@ class Calibration:
     mean squared norms of the filtered and of the plain input at each time step, (2, timesteps). counts: (rows,)
     spikes of each row's neurons over all samples; None where the population sends none, or none of its layers is
     compressed. peak: the largest membrane potential and the largest synaptic contribution to it in one step, in the
-    network's units. behaviour: of a population small enough to be refined neuron by neuron. grounds: of pruning, by
-    module and recipe, as they are found (several recipes may share one calibration)."""
+    network's units, None of a population without memory. behaviour: of one small enough to be refined neuron by neuron.
+    grounds: of pruning, by module and recipe, as they are found (several recipes may share one calibration)."""
 
     hessians: dict[Group, Tensor]
     biases: dict[Group, Bias]
     energies: dict[Group, np.ndarray]
     counts: Array | None
-    peak: Peak
+    peak: Peak | None
     samples: int
     behaviour: Behaviour | None
     grounds: dict[Hashable, Ground] = field(default_factory=dict)

@@ -87,8 +87,8 @@ class Stream(Protocol):
     def run(self, stage: Stage) -> Iterator[Batch]:
         """Likewise, of all samples, with what the population sent."""
 
-    def peak(self, stage: Stage) -> Peak:
-        """The largest potentials of a population that was run."""
+    def peak(self, stage: Stage) -> Peak | None:
+        """The largest potentials of a population that was run; None where it has no memory."""
 
     def counts(self, stage: Stage, layers: Mapping[str, CompressedLayer], gains: Sequence[float]) -> Array:
         """Spikes of each row's neurons over all samples, (gains, rows) float64, with these layers into the population

@@ -153,8 +153,8 @@ class NetworkStream:
     def put(self, layers: Mapping[str, CompressedLayer]) -> None:
         self.network, self.changed = with_layers(self.network, layers), True
 
-    def peak(self, stage: Stage) -> Peak:
-        return self._peaks[stage.population]
+    def peak(self, stage: Stage) -> Peak | None:
+        return self._peaks.get(stage.population)
 
     def inputs(self, stage: Stage, samples: np.ndarray | None = None) -> Iterator[Batch]:
         self._come_to(stage)
