@@ -24,6 +24,7 @@ from neurocompress import load
 from neurocompress.compression.finetune import Constraint, finetune
 from neurocompress.compression.recipe import Recipe
 from neurocompress.data import load_spikes
+from neurocompress.data.calibration import CalibrationSet
 from neurocompress.network.graph import Network
 from neurocompress.oneshot import compress_network
 from neurocompress.simulation.float import simulate
@@ -69,19 +70,21 @@ def main() -> None:
         for method in METHODS:
             # plain rounding goes by its own name
             named = "rtn" if method == "magnitude" and "sparsity" not in point else method
-            found = compress_network(network, calibration.spikes, Recipe(method=named, distill=0, **point))
+            few = CalibrationSet.of(calibration.spikes, EPOCHS, None, 2)
+            found = compress_network(network, few, Recipe(method=named, distill=0, **point))
             constraints = {name: Constraint.of(layer) for name, layer in found.layers.items()}
 
-            def tuned(spikes, labels, teacher, start=found.network, constraints=constraints) -> str:  # type: ignore[no-untyped-def]
+            def tuned(data, teacher, start=found.network, constraints=constraints) -> str:  # type: ignore[no-untyped-def]
                 reached = [
-                    accuracy(finetune(start, constraints, spikes, labels, teacher=teacher, epochs=EPOCHS,
+                    accuracy(finetune(start, constraints, data, teacher=teacher, epochs=EPOCHS,
                                       learning_rate=LEARNING_RATE, seed=seed))
                     for seed in range(options.seeds)
                 ]
                 return f"{np.mean(reached):.2f} ± {np.std(reached):.2f}"
 
-            row = (said, named, f"{accuracy(found.network):.2f}", tuned(calibration.spikes, None, network),
-                   tuned(every, every_labels, None), tuned(every, None, network))
+            row = (said, named, f"{accuracy(found.network):.2f}", tuned(few, network),
+                   tuned(CalibrationSet.of(every, EPOCHS, every_labels), None),
+                   tuned(CalibrationSet.of(every, EPOCHS), network))
             table.add_row(*row)
             console.print(" | ".join(row))
     console.print(table)

@@ -32,6 +32,7 @@ from neurocompress import load
 from neurocompress.compression.finetune import Constraint, finetune
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.data import SpikeData
+from neurocompress.data.calibration import CalibrationSet
 from neurocompress.data.frames import Split
 from neurocompress.errors import Refused, refuse
 from neurocompress.network.connections import connections
@@ -125,13 +126,14 @@ def compressed(table: Table, network: Network, data: SpikeData, point: float, se
     for method in table.methods:
         if method.endswith(TUNED) or (seed and method in UNCALIBRATED):
             continue
-        made = compress_network(network, data.spikes, recipe_of(method=method, **setting(table, point)))
+        epochs = table.epochs[table.points.index(point)] if table.epochs else 0
+        given = CalibrationSet.of(data.spikes, epochs, data.labels, 2)  # what judges fine-tuning is not compressed with
+        made = compress_network(network, given, recipe_of(method=method, **setting(table, point)))
         yield method, made.network, made.notes
-        if table.epochs:  # on the calibration samples, the zeros kept
+        if epochs:  # on the calibration samples, the zeros kept
             zeros = {name: Constraint(np.asarray(node.weight) != 0)
                      for name, node in made.network.nodes.items() if isinstance(node, WEIGHTED)}
-            epochs = table.epochs[table.points.index(point)]
-            tuned = finetune(made.network, zeros, data.spikes, data.labels, epochs=epochs, seed=seed)
+            tuned = finetune(made.network, zeros, given, epochs=epochs, seed=seed)
             yield method + TUNED, tuned, tuned.notes[-1:]
 
 

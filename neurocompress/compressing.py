@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -21,6 +22,7 @@ from .verbs import load
 
 if TYPE_CHECKING:
     from .compression.recipe import Recipe
+    from .data.calibration import CalibrationSet
     from .data.given import Data
     from .models import Model
     from .oneshot import Result
@@ -70,26 +72,41 @@ def compress(
     bytes, see oneshot.compress_network, as checkpoint and keep_checkpoint. readout: where the class is read (see
     `network.ends.tail`); "membrane" takes the threshold from a last population that spikes. Raises `Refused`.
     """
-    from .compression.model import MEMORY
+    from .data.calibration import CalibrationSet
+
+    network = as_kept(load(model, preset=preset, dt=dt, reset=reset, convention=convention), readout)
+    chosen = _recipe(recipe, flags)
+    spikes, said = _calibration(network, data, samples, steps, seed)
+    calibration = None if spikes is None else CalibrationSet.of(spikes, chosen.distilled)
+    found = _compressed(network, calibration, chosen, target, readout, memory, checkpoint, keep_checkpoint, progress)
+    return replace(found, notes=(*said, *found.notes))
+
+
+def _recipe(recipe: str | Path | Recipe | None, flags: Mapping[str, Any]) -> Recipe:
     from .compression.recipe import Recipe, load_recipe, recipe_of
-    from .oneshot import compress_network, seen
+
+    return recipe_of(recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe), **flags)
+
+
+def _compressed(
+    network: Network, data: CalibrationSet | None, recipe: Recipe, target: str | Path | None, readout: Mode,
+    memory: int | None, checkpoint: Path | None, keep_checkpoint: bool, progress: Progress | None,
+) -> Result | Compressed:
+    from .compression.model import MEMORY
+    from .oneshot import compress_network
     from .pipeline import compress_for, learned
     from .simulation.readings import with_other_readings
 
-    base = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
-    chosen = recipe_of(base, **flags)
-    network = as_kept(load(model, preset=preset, dt=dt, reset=reset, convention=convention), readout)
-    spikes, said = _calibration(network, data, samples, steps, seed)
-    network = with_other_readings(network, spikes)
-    said = (*aloud(network.notes), *said)
+    network = with_other_readings(network, None if data is None else data.spikes)
+    said = aloud(network.notes)
     if target is not None:
-        calibration = None if spikes is None else seen(spikes, chosen.distilled)
         profile = load_profile(target)
         ends = readout_on(network, profile, readout)
-        made = replace(compress_for(ends.chip, profile, calibration, chosen, progress=progress), tail=ends)
-        made = made if spikes is None else learned(made, spikes, progress)
+        made = compress_for(ends.chip, profile, None if data is None else data.fit, recipe, progress=progress)
+        made = replace(made, tail=ends)
+        made = made if data is None else learned(made, data, progress)
         return replace(made, notes=(*said, *ends.said, *made.notes))
-    found = compress_network(network, spikes, chosen, memory=memory or MEMORY, checkpoint=checkpoint,
+    found = compress_network(network, data, recipe, memory=memory or MEMORY, checkpoint=checkpoint,
                              keep_checkpoint=keep_checkpoint, progress=progress)
     return replace(found, notes=(*said, *found.notes))
 
@@ -128,8 +145,9 @@ def compress_file(
     epochs, with the data's labels where it has them. The rest as `compress`. Raises `Refused`.
     """
     from .compression.checkpoint import discard, free
+    from .data.calibration import DISTILL_SAMPLES, CalibrationSet
     from .data.spikes import drawn, load_spikes, refuse_labels
-    from .oneshot import finetuned, save
+    from .oneshot import Result, finetuned, save
     from .places import compressed_network, free_file
     from .report.compressed import measure
 
@@ -152,10 +170,14 @@ def compress_file(
         raise refuse("fine-tuning needs data", fix="Give --data")
     if finetune is not None and flags.get("distill") is None:
         flags["distill"] = 0  # labels say more than the teacher alone, and fine-tuning hears both
-    result = compress(network, given, recipe=recipe, memory=memory, progress=tell,
-                      checkpoint=kept, keep_checkpoint=True, **flags)
-    if finetune is not None and given is not None:
-        result = finetuned(result, given.spikes, given.labels, finetune, seed, tell)
+    chosen, calibration = _recipe(recipe, flags), None
+    if given is not None:  # what judges fine-tuning is not compressed with either
+        epochs, fewest = (chosen.distilled, DISTILL_SAMPLES) if finetune is None else (finetune, 2)
+        calibration = CalibrationSet.of(given.spikes, epochs, given.labels, fewest)
+    result = _compressed(network, calibration, chosen, None, readout, memory, kept, True, tell)
+    assert isinstance(result, Result)
+    if finetune is not None and calibration is not None:
+        result = finetuned(result, calibration, finetune, seed, tell)
     measured = None
     if given is not None:
         total = given.samples

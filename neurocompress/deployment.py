@@ -148,10 +148,9 @@ def deploy(
     elif fit:
         found = compress_to_fit(ends.chip, board, calibration, recipe, progress=tell)
     else:
-        made = compress_to_policy(ends.chip, board, calibration, recipe, progress=tell)
-        found = Fitted(made, board.fit(made), ())
+        found = compress_to_policy(ends.chip, board, calibration, recipe, progress=tell)
     if not split.synthetic:
-        found = _learned(found, board, calibration, within, tell)
+        found = _learned(found, board, within, tell)
     cost = () if split.synthetic else cost_of_conventions(ends.chip, profile, calibration)
     said = (*way.said, *ends.said, *found.said, *cost, *found.compressed.notes)
     if values is not None:
@@ -336,10 +335,10 @@ def _batches(
 
 
 def _learned(
-    found: Fitted, board: Board, calibration: np.ndarray, within: Accuracy | None, tell: Progress
+    found: Fitted, board: Board, within: Accuracy | None, tell: Progress
 ) -> Fitted:
     """The network after it learned, unless that made it break a limit, or less accurate where accuracy chose it."""
-    made = learned(found.compressed, calibration, tell)
+    made = learned(found.compressed, found.data, tell)
     if made is found.compressed:
         return found
     fit = board.fit(made)

@@ -34,10 +34,10 @@ from .compression.calibrate import Statistics
 from .compression.curves import loss_curves, rounding_loss, whole_loss
 from .compression.model import MEMORY
 from .compression.recipe import LayerRecipe, Recipe, recipe_of
+from .data.calibration import CalibrationSet
 from .errors import Problem, Unfit
 from .network.graph import Network
 from .network.readout import Tail
-from .oneshot import seen
 from .pipeline import Compressed, compress_for, for_rules, statistics_for
 from .progress import Progress
 from .report.titles import titles_of
@@ -83,10 +83,11 @@ class Board:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """compressed: fits, as `fit` says. said: what it cost, one sentence each."""
+    """compressed: fits, as `fit` says. data: what it was compressed with. said: what it cost, one sentence each."""
 
     compressed: Compressed
     fit: Fit
+    data: CalibrationSet
     said: tuple[str, ...]
 
 
@@ -103,16 +104,17 @@ def limited_to(recipe: Recipe, plan: Plan, statistics: Statistics) -> Recipe:
 
 def compress_to_policy(
     network: Network, board: Board, spikes: np.ndarray, recipe: Recipe, *, progress: Progress | None = None,
-) -> Compressed:
-    """`compress_for`, neurons with too many synapses pruned to the chip's limit where that is the policy."""
+) -> Fitted:
+    """`compress_for`, whether it fits or not; neurons with too many synapses pruned to the chip's limit where that is
+    the policy."""
     plan = board.plan(network)
     limited = plan.pruned_to_limits() if plan.policy == "prune" else plan
-    spikes = seen(spikes, recipe.distilled_pruned if limited.fan_in else recipe.distilled)
-    statistics = statistics_for(network, board.profile, spikes, recipe)
+    data = CalibrationSet.of(spikes, recipe.distilled_pruned if limited.fan_in else recipe.distilled)
+    statistics = statistics_for(network, board.profile, data.fit, recipe)
     recipe = limited_to(recipe, limited, statistics)
-    made = compress_for(network, board.profile, spikes, recipe, bits=board.bits, statistics=statistics,
-                        progress=progress)
-    return replace(made, tail=board.tail)
+    made = replace(compress_for(network, board.profile, data.fit, recipe, bits=board.bits, statistics=statistics,
+                                progress=progress), tail=board.tail)
+    return Fitted(made, board.fit(made), data, ())
 
 
 def compress_to_fit(
@@ -138,7 +140,7 @@ def compress_to_fit(
         made = search.compressed(found.bits, found.sparsity)
         fit = board.fit(made)
         if fit.fits:
-            return Fitted(made, fit, _cost(found, made))
+            return Fitted(made, fit, search.data, _cost(found, made))
         before = found
         while found.fits and (found.bits, found.sparsity) == (before.bits, before.sparsity) and margin < MOST_MARGIN:
             margin += MARGIN * (1.0 + margin)
@@ -175,7 +177,7 @@ def compress_within(
             if fit.fits and (best is None or fit.totals["memory"] < best.fit.totals["memory"]):
                 zeros = 1 - sum(np.count_nonzero(x.weight) for x in made.layers.values()) / sum(
                     x.weight.size for x in made.layers.values())
-                best, size, better = Fitted(made, fit, (
+                best, size, better = Fitted(made, fit, search.data, (
                     f"the smallest within the accuracy asked for: {bits} bits per weight and {zeros:.1%} zeros, "
                     f"{fit.totals['memory']:,} bytes; {found:.2f} % where at least {least:.2f} % is asked for, on the "
                     "samples that chose it",)), bits * LADDER[trial], True
@@ -197,10 +199,9 @@ class _Fitting:
         self.bits = one_width(board.bits)
         plan = board.plan(network)
         self.plan = plan.pruned_to_limits() if prunes(plan, board.policy) else plan
-        if smaller or self.plan.fan_in or not as_it_is(self.plan).fits:  # then it will be pruned, and learn
-            spikes = seen(spikes, recipe.distilled_pruned)
-        self.spikes = spikes
-        self.statistics = statistics_for(network, board.profile, spikes, recipe)
+        pruned = smaller or self.plan.fan_in or not as_it_is(self.plan).fits  # then it learns
+        self.data = CalibrationSet.of(spikes, recipe.distilled_pruned if pruned else recipe.distilled)
+        self.statistics = statistics_for(network, board.profile, self.data.fit, recipe)
         self.widths = widths_of(self.plan, self.bits)
         self._losses: Losses | None = None
 
@@ -217,7 +218,7 @@ class _Fitting:
         layers = tuple(LayerRecipe(match=escape(n), sparsity=s) for n, s in sparsity.items() if s > 0)
         recipe = self.recipe.model_copy(update={"layers": (*self.recipe.layers, *layers), "sparsity": 0.0})
         recipe = limited_to(recipe, self.plan, self.statistics)
-        made = compress_for(self.network, self.board.profile, self.spikes, recipe, bits=bits,
+        made = compress_for(self.network, self.board.profile, self.data.fit, recipe, bits=bits,
                             statistics=self.statistics, progress=self.progress)
         return replace(made, tail=self.board.tail)
 

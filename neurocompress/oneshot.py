@@ -14,13 +14,13 @@ from . import __version__
 from .chip.drive import gains, row_gain, step_of
 from .compression.calibrate import Statistics
 from .compression.checkpoint import Checkpoint
-from .compression.judge import held_out
 from .compression.layer import CompressedLayer, summary, weights_of
 from .compression.model import MEMORY
 from .compression.network_model import NetworkModel, population_of
 from .compression.onto_grid import Granted
 from .compression.recipe import Recipe
 from .compression.walk import compress, planned
+from .data.calibration import CalibrationSet
 from .errors import refuse
 from .grid import Grid
 from .network.canonical import canonical
@@ -68,8 +68,6 @@ class Result:
         return 1.0 - sum(int(np.count_nonzero(w)) for w in weights) / max(1, sum(w.size for w in weights))
 
 
-#: Fewest calibration samples from which a network learns its original's outputs: a tenth of them must judge.
-DISTILL_SAMPLES = 50
 #: Share of samples whose class one shot changed below which nothing is learned: what so few teach does not hold for
 #: others (docs/compression.md).
 DISTILL_CHANGED = 0.025
@@ -112,22 +110,24 @@ class RecipeGrids:
 
 
 def compress_network(
-    network: Network, spikes: np.ndarray | None, recipe: Recipe, *, device: str = "cpu", memory: int = MEMORY,
-    statistics: Statistics | None = None, checkpoint: Path | None = None, keep_checkpoint: bool = False,
-    progress: Progress | None = None,
+    network: Network, data: CalibrationSet | np.ndarray | None, recipe: Recipe, *, device: str = "cpu",
+    memory: int = MEMORY, statistics: Statistics | None = None, checkpoint: Path | None = None,
+    keep_checkpoint: bool = False, progress: Progress | None = None,
 ) -> Result:
     """The network with the recipe's sparsity and bits.
 
-    spikes: calibration data (samples, timesteps, *input shape); None allows only methods magnitude and rtn.
-    Where learning follows (`Recipe.distilled`), a tenth of the samples only judges it. memory: bytes for Hessians and,
+    data: calibration data, or spikes (samples, timesteps, *input shape) of which a tenth only judges where learning
+    follows (`Recipe.distilled`); None allows only methods magnitude and rtn. memory: bytes for Hessians and,
     again, for the rows of the OBS ordering. statistics: of the same network and data, of a `statistics_of` before,
     where several recipes are tried. checkpoint: folder for finished layers; it is removed when all are,
     unless the caller keeps it until the result is saved.
     Raises `Refused`.
     """
-    original, asked, given = compressible(network), recipe, spikes
-    spikes = None if given is None else seen(given, recipe.distilled)
-    model = model_of(original, spikes, device, memory) if statistics is None else statistics.model
+    original, asked = compressible(network), recipe
+    if isinstance(data, np.ndarray):
+        data = CalibrationSet.of(data, recipe.distilled)
+    fit = None if data is None else data.fit
+    model = model_of(original, fit, device, memory) if statistics is None else statistics.model
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, model.key(recipe.model_dump_json(), __version__))
@@ -142,22 +142,14 @@ def compress_network(
         whole = model.result(walked.layers)
         made = original.with_nodes({name: whole.nodes[name] for name in walked.layers})
         result = Result(original, made, walked.layers, recipe, walked.notes)
-        if given is not None and spikes is not given:
-            if said := nothing_to_learn(result.network, original, given, asked):
+        if data is not None and data.judged and asked.distilled:
+            if said := nothing_to_learn(result.network, original, data.spikes, asked):
                 result = replace(result, notes=(*result.notes, *said))
             else:
-                result = finetuned(result, given, None, asked.distilled, 0, progress)
+                result = finetuned(result, replace(data, labels=None), asked.distilled, 0, progress)
         if kept is not None and not keep_checkpoint:
             kept.remove()
     return result
-
-
-def seen(spikes: np.ndarray, epochs: int) -> np.ndarray:
-    """The samples to compress with where so many epochs of learning may follow: the others judge what was learned.
-
-    All of them where there are too few to learn from.
-    """
-    return spikes[~held_out(len(spikes))] if epochs and len(spikes) >= DISTILL_SAMPLES else spikes
 
 
 def nothing_to_learn(network: Network, original: Network, spikes: np.ndarray, recipe: Recipe) -> tuple[str, ...]:
@@ -193,7 +185,7 @@ def statistics_of(
 ) -> Statistics:
     """Statistics for several calls of `compress_network` with the same network and data, and recipes whose methods
     filter alike (`Method.membrane`) and are all followed by learning, or none."""
-    model = model_of(compressible(network), seen(spikes, recipe.distilled), device, memory)
+    model = model_of(compressible(network), CalibrationSet.of(spikes, recipe.distilled).fit, device, memory)
     return Statistics(model, recipe.how.membrane, memory)
 
 
@@ -249,21 +241,20 @@ def save(result: Result, path: Path) -> None:
 
 
 def finetuned(
-    result: Result, spikes: np.ndarray, labels: np.ndarray | None, epochs: int, seed: int,
-    progress: Progress | None = None,
+    result: Result, data: CalibrationSet, epochs: int, seed: int, progress: Progress | None = None,
 ) -> Result:
     """The result trained for some epochs with its zeros and grids kept (see compression.finetune)."""
     from .compression.finetune import Constraint
 
     constraints = {name: Constraint.of(layer) for name, layer in result.layers.items()}
-    network, layers, said = tuned(result.network, result.layers, constraints, spikes, labels, result.original, epochs,
-                                  seed, progress, "fine-tuning")
+    network, layers, said = tuned(result.network, result.layers, constraints, data, result.original, epochs, seed,
+                                  progress, "fine-tuning")
     return replace(result, network=network, layers=layers, notes=(*result.notes, *said))
 
 
 def tuned(
-    network: Network, layers: Mapping[str, CompressedLayer], constraints: Mapping[str, Constraint], spikes: np.ndarray,
-    labels: np.ndarray | None, teacher: Network, epochs: int, seed: int, progress: Progress | None, stage: str,
+    network: Network, layers: Mapping[str, CompressedLayer], constraints: Mapping[str, Constraint],
+    data: CalibrationSet, teacher: Network, epochs: int, seed: int, progress: Progress | None, stage: str,
 ) -> tuple[Network, dict[str, CompressedLayer], tuple[str, ...]]:
     """The network and its layers after some epochs (see compression.finetune), and what is to be said of them.
 
@@ -271,10 +262,10 @@ def tuned(
     """
     from .compression.finetune import finetune
 
-    tell, total = progress or silent, epochs * int((~held_out(len(spikes))).sum())
-    rate = 0.005 if labels is not None else DISTILL_RATE
-    found = finetune(network, constraints, spikes, labels, teacher=teacher, epochs=epochs, learning_rate=rate,
-                     seed=seed, progress=lambda done: tell(stage, done, total))
+    tell, total = progress or silent, epochs * int((~data.judges).sum())
+    rate = 0.005 if data.labels is not None else DISTILL_RATE
+    found = finetune(network, constraints, data, teacher=teacher, epochs=epochs, learning_rate=rate, seed=seed,
+                     progress=lambda done: tell(stage, done, total))
     return found, trained(layers, found), found.notes[len(network.notes):]
 
 

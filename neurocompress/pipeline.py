@@ -33,6 +33,7 @@ from .compression.onto_grid import Granted
 from .compression.recipe import Recipe, recipe_of
 from .compression.refine import Decay
 from .compression.walk import compress
+from .data.calibration import CalibrationSet
 from .grid import Grid
 from .network.canonical import canonical
 from .network.connections import Connection, connections
@@ -40,7 +41,7 @@ from .network.discrete import threshold_of
 from .network.graph import Network
 from .network.nodes import Array
 from .network.readout import Tail
-from .oneshot import DISTILL_SAMPLES, nothing_to_learn, row_gains, tuned
+from .oneshot import nothing_to_learn, row_gains, tuned
 from .progress import Progress
 from .shown import listed
 from .simulation.float import Peak
@@ -271,22 +272,22 @@ def compress_for(
                       arithmetic, recipe, unknown + said + walked.notes + grids.notes(choices))
 
 
-def learned(made: Compressed, spikes: np.ndarray, progress: Progress | None = None) -> Compressed:
+def learned(made: Compressed, data: CalibrationSet, progress: Progress | None = None) -> Compressed:
     """A pruned network whose weights have learned the original's outputs on the calibration data, on the chip's grid.
 
-    What is zero stays zero, so what fits still fits. The network itself where its recipe asks for no such epochs, the
-    data are too few, or nearly all classes stayed (`oneshot.nothing_to_learn`).
+    data: what it was compressed with. What is zero stays zero, so what fits still fits. The network itself where its
+    recipe asks for no such epochs, no samples judge, or nearly all classes stayed (`oneshot.nothing_to_learn`).
     """
     epochs = made.recipe.distilled
-    if not epochs or len(spikes) < DISTILL_SAMPLES:
+    if not epochs or not data.judged:
         return made
-    if left_out := nothing_to_learn(made.whole, made.whole_original, spikes, made.recipe):
+    if left_out := nothing_to_learn(made.whole, made.whole_original, data.spikes, made.recipe):
         return replace(made, notes=(*made.notes, *left_out))
     from .compression.finetune import Constraint
 
     constraints = {name: replace(Constraint.of(layer), mask=layer.weight != 0) for name, layer in made.layers.items()}
-    found, layers, said = tuned(made.whole, made.layers, constraints, spikes, None, made.whole_original, epochs, 0,
-                                progress, "learning")
+    found, layers, said = tuned(made.whole, made.layers, constraints, replace(data, labels=None), made.whole_original,
+                                epochs, 0, progress, "learning")
     network = made.network.with_nodes({name: found.nodes[name] for name in layers})
     return replace(made, network=network, layers=layers, notes=(*made.notes, *said))
 

@@ -18,9 +18,10 @@ from scipy.stats import sem
 from neurocompress.compression.finetune import Constraint, finetune
 from neurocompress.compression.goal import Goal, summed
 from neurocompress.compression.hidden import Hidden
-from neurocompress.compression.judge import Judge, held_out, surely_lower
+from neurocompress.compression.judge import Judge, surely_lower
 from neurocompress.compression.recipe import GridRecipe, Recipe
 from neurocompress.data import load_spikes
+from neurocompress.data.calibration import CalibrationSet, held_out
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
 from neurocompress.grid import Grid, Levels
@@ -58,6 +59,10 @@ def calibration():
     return load_spikes(DIGITS / "digits_calibration.npz", (64,), need_labels=True)
 
 
+def judged(spikes: np.ndarray, labels: np.ndarray | None = None) -> CalibrationSet:
+    return CalibrationSet.of(spikes, 1, labels, 2)
+
+
 def accuracy(network: Network) -> float:
     data = load_spikes(DIGITS / "digits_test.npz", (64,), need_labels=True)
     return 100 * float((simulate(network, data.spikes)["output"].sum(axis=1).argmax(axis=1) == data.labels).mean())
@@ -69,9 +74,10 @@ def test_a_pruned_network_recovers_on_held_out_digits(from_teacher):
     damaged, constraints = digits(sparsity=0.85)
     data = calibration()
     tuned = (
-        finetune(damaged, constraints, data.spikes, teacher=read(DIGITS / "digits.nir"), epochs=20, learning_rate=0.02)
+        finetune(damaged, constraints, judged(data.spikes), teacher=read(DIGITS / "digits.nir"), epochs=20,
+                 learning_rate=0.02)
         if from_teacher
-        else finetune(damaged, constraints, data.spikes, data.labels, epochs=20, learning_rate=0.02))
+        else finetune(damaged, constraints, judged(data.spikes, data.labels), epochs=20, learning_rate=0.02))
     assert accuracy(damaged) < 60
     assert accuracy(tuned) > 88
     what = "learning the original's outputs" if from_teacher else "fine-tuning"
@@ -89,7 +95,7 @@ def test_weights_end_on_the_grid_and_zeros_stay(m_max):
     damaged, constraints = digits(0.8, m_max)
     data = calibration()
     before = [layer.weight.copy() for layer in (damaged.nodes["fc1"], damaged.nodes["fc2"])]
-    tuned = finetune(damaged, constraints, data.spikes, data.labels, epochs=8, learning_rate=0.05)
+    tuned = finetune(damaged, constraints, judged(data.spikes, data.labels), epochs=8, learning_rate=0.05)
     moved = 0
     for name, start in zip(("fc1", "fc2"), before, strict=True):
         c, weight = constraints[name], tuned.nodes[name].weight
@@ -104,7 +110,7 @@ def test_weights_end_on_the_grid_and_zeros_stay(m_max):
 def test_a_layer_without_a_constraint_and_the_neurons_stay():
     damaged, constraints = digits(0.8)
     data = calibration()
-    tuned = finetune(damaged, {"fc1": constraints["fc1"]}, data.spikes, data.labels, epochs=2)
+    tuned = finetune(damaged, {"fc1": constraints["fc1"]}, judged(data.spikes, data.labels), epochs=2)
     assert tuned.nodes["fc1"] is not damaged.nodes["fc1"]
     assert all(tuned.nodes[n] is damaged.nodes[n] for n in damaged.nodes if n != "fc1")
 
@@ -114,7 +120,7 @@ def test_same_seed_same_bits_and_progress_to_the_end():
     data, said = calibration(), []
 
     def weights(seed: int, **more) -> np.ndarray:
-        tuned = finetune(damaged, constraints, data.spikes, data.labels, epochs=2, seed=seed, **more)
+        tuned = finetune(damaged, constraints, judged(data.spikes, data.labels), epochs=2, seed=seed, **more)
         return np.concatenate([tuned.nodes[n].weight.ravel() for n in constraints])
 
     first = weights(3, progress=said.append)
@@ -127,9 +133,9 @@ def test_same_seed_same_bits_and_progress_to_the_end():
 def test_parts_of_a_batch_add_up_to_its_gradient(monkeypatch):
     damaged, constraints = digits(0.8)
     data = calibration()
-    whole = finetune(damaged, constraints, data.spikes, data.labels, epochs=1)
+    whole = finetune(damaged, constraints, judged(data.spikes, data.labels), epochs=1)
     monkeypatch.setattr("neurocompress.compression.finetune.BLOCK_BYTES", 4 * 128 * 32 * 5)  # five samples at once
-    parts = finetune(damaged, constraints, data.spikes, data.labels, epochs=1)
+    parts = finetune(damaged, constraints, judged(data.spikes, data.labels), epochs=1)
     for name in constraints:
         a, b = whole.nodes[name].weight, parts.nodes[name].weight
         np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(a).max())
@@ -138,7 +144,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(monkeypatch):
 def test_when_training_makes_it_worse_the_start_comes_back():
     network, data = read(DIGITS / "digits.nir"), calibration()
     constraints = {n: Constraint(np.ones(network.nodes[n].weight.shape, dtype=bool)) for n in ("fc1", "fc2")}
-    tuned = finetune(network, constraints, data.spikes, data.labels, epochs=1, learning_rate=10.0)
+    tuned = finetune(network, constraints, judged(data.spikes, data.labels), epochs=1, learning_rate=10.0)
     assert all(tuned.nodes[n] is network.nodes[n] for n in network.nodes)
     assert "changed nothing" in tuned.notes[-1]
 
@@ -157,7 +163,7 @@ def test_every_platform_and_recurrence_learns_from_its_teacher(preset, seed):
     damaged = teacher.with_nodes({
         n: replace(teacher.nodes[n], weight=grid[n].nearest(teacher.nodes[n].weight)) for n in layers})
     x = (rng.random((20, 10, 4)) < 0.4).astype(np.uint8)
-    tuned = finetune(damaged, grid, x, teacher=teacher, epochs=3, learning_rate=0.05)
+    tuned = finetune(damaged, grid, judged(x), teacher=teacher, epochs=3, learning_rate=0.05)
     held = np.flatnonzero(held_out(20))
     goal, hidden = Goal.of(damaged, x, None, teacher, "cpu"), Hidden.of(damaged, teacher, x, "cpu")
 
@@ -224,7 +230,7 @@ def test_every_wrong_argument_is_named_at_once():
         "fc2": Constraint(fc2.mask, Grid(fc2.grid.step * 1.37, 1)),
     }
     with pytest.raises(Refused) as caught:
-        finetune(damaged, wrong, data.spikes[..., :5], data.labels[:7], teacher=small, epochs=0, batch=0,
+        finetune(damaged, wrong, judged(data.spikes[..., :5], data.labels[:7]), teacher=small, epochs=0, batch=0,
                  learning_rate=float("nan"))
     said = str(caught.value)
     for part in ("node 'fc1': the mask is bool of shape (3, 64)", "node 'lif1': a constraint needs a layer of weights",
@@ -233,20 +239,20 @@ def test_every_wrong_argument_is_named_at_once():
                  "learning_rate is nan"):
         assert part in said, part
     assert len(caught.value.problems) == 11
-    for more, part in (
-        ({}, "Give labels, or the uncompressed network as teacher"),
-        ({"labels": data.labels + 5}, "give labels from 0 to 9"),
-        ({"labels": data.labels.astype(float)}, "Give one integer for each"),
+    for labels, part in (
+        (None, "Give labels, or the uncompressed network as teacher"),
+        (data.labels + 5, "give labels from 0 to 9"),
+        (data.labels.astype(float), "Give one integer for each"),
     ):
         with pytest.raises(Refused, match=part):
-            finetune(damaged, constraints, data.spikes, **more)
+            finetune(damaged, constraints, judged(data.spikes, labels))
     with pytest.raises(Refused, match="Give at least 2"):
-        finetune(damaged, constraints, data.spikes[:1], data.labels[:1])
+        finetune(damaged, constraints, judged(data.spikes[:1], data.labels[:1]))
     with pytest.raises(Refused, match="nothing would be trained"):
-        finetune(damaged, {}, data.spikes, data.labels)
+        finetune(damaged, {}, judged(data.spikes, data.labels))
     for step in (fc1.grid.step[:3], 0 * fc1.grid.step, fc1.grid.step * np.nan):
         with pytest.raises(Refused, match="Give steps that are not 0 and broadcast to"):
-            finetune(damaged, {"fc1": Constraint(fc1.mask, Grid(step, 1))}, data.spikes, data.labels)
+            finetune(damaged, {"fc1": Constraint(fc1.mask, Grid(step, 1))}, judged(data.spikes, data.labels))
 
 
 def test_a_twos_complement_grid_with_mirrored_rows_and_even_steps_is_kept():
@@ -257,7 +263,7 @@ def test_a_twos_complement_grid_with_mirrored_rows_and_even_steps_is_kept():
     for grid in (Grid(step, 3, -4), Grid(np.abs(step), 6, stride=2)):
         constraint = Constraint(w != 0, grid)
         start = damaged.with_nodes({"fc1": replace(node, weight=constraint.nearest(w).astype(np.float32))})
-        tuned = finetune(start, {"fc1": constraint}, data.spikes, data.labels, epochs=8, learning_rate=0.1)
+        tuned = finetune(start, {"fc1": constraint}, judged(data.spikes, data.labels), epochs=8, learning_rate=0.1)
         weight = tuned.nodes["fc1"].weight
         m = np.rint(weight / step if grid.m_min is not None else weight / np.abs(step))
         np.testing.assert_array_equal(weight, (m * grid.step).astype(np.float32))
@@ -274,7 +280,7 @@ def test_what_compression_returns_is_met_by_its_own_constraint(levels):
     recipe = Recipe(method="sbc", bits=4, sparsity=0.8, grid=GridRecipe(levels=levels))
     found = compress_network(network, data.spikes[:64], recipe)
     constraints = {name: Constraint.of(layer) for name, layer in found.layers.items()}
-    tuned = finetune(found.network, constraints, data.spikes, data.labels, epochs=3, learning_rate=0.05)
+    tuned = finetune(found.network, constraints, judged(data.spikes, data.labels), epochs=3, learning_rate=0.05)
     for name, layer in found.layers.items():
         m = np.rint(tuned.nodes[name].weight / layer.step)
         np.testing.assert_array_equal(tuned.nodes[name].weight, (m * layer.step).astype(np.float32))
@@ -348,9 +354,10 @@ def test_the_epoch_kept_is_the_lowest_with_labels_and_the_last_sure_one_without(
 def test_compression_never_sees_the_samples_that_judge_learning(monkeypatch):
     network, data = read(DIGITS / "digits.nir"), calibration()
     whole = []
-    monkeypatch.setattr("neurocompress.oneshot.finetuned", lambda made, spikes, *more: whole.append(spikes) or made)
+    monkeypatch.setattr("neurocompress.oneshot.finetuned", lambda made, given, *more: whole.append(given) or made)
     made = compress_network(network, data.spikes, Recipe(method="sbc", sparsity=0.9, distill=3))
     alone = compress_network(network, data.spikes[~held_out(128)], Recipe(method="sbc", sparsity=0.9, distill=0))
-    assert whole[0] is data.spikes
+    assert whole[0].spikes is data.spikes
+    np.testing.assert_array_equal(whole[0].judges, held_out(128))
     for name, layer in made.layers.items():
         np.testing.assert_array_equal(layer.weight, alone.layers[name].weight)

@@ -181,7 +181,7 @@ def test_the_search_goes_on_when_real_weights_do_not_fit(tmp_path: Path, monkeyp
 
 def test_what_learning_breaks_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(tmp_path, words=700)
-    monkeypatch.setattr(deployment, "learned", lambda made, spikes, tell: replace(made, network=made.original))
+    monkeypatch.setattr(deployment, "learned", lambda made, data, tell: replace(made, network=made.original))
     made = deploy(MODEL, tmp_path / "small.yaml", data=DATA, fit=True, method="magnitude", bits=8)
     assert made.fit.fits
     assert made.compressed.network is not made.compressed.original
@@ -207,7 +207,8 @@ def test_what_can_not_fit_is_refused_with_wall_and_chips(tmp_path: Path) -> None
 
 def test_fan_in_is_pruned_to_the_limit_of_the_chip(tmp_path: Path) -> None:
     there = small(tmp_path, words=16384, fan_in=24, fan_in_policy="prune")
-    made = compress_to_policy(read(MODEL), Board(there), load_spikes(DATA, (64,)).spikes[:32], recipe_of(method="sbc"))
+    made = compress_to_policy(
+        read(MODEL), Board(there), load_spikes(DATA, (64,)).spikes[:32], recipe_of(method="sbc")).compressed
     assert not check_fit(read(MODEL), there).fits
     for layer in made.layers.values():
         assert np.count_nonzero(layer.weight, axis=1).max() == 24

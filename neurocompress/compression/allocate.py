@@ -94,7 +94,7 @@ def _fine(curve: Curve, points: int = 2000) -> tuple[Array, Array]:
     count = np.unique(np.round(np.geomspace(max(1.0, curve.keep[-1] / 4), curve.keep[0], points)))
     floor = max(float(curve.loss[1:].min()) * 1e-3, 1e-30)
     x, y = np.log(curve.keep[::-1]), np.log(np.maximum(curve.loss[::-1], floor))
-    slope = (y[1] - y[0]) / (x[1] - x[0])
+    slope = (y[1] - y[0]) / (x[1] - x[0]) if x[1] > x[0] else 0.0
     at = np.log(count)
     inside = np.interp(at, x, y)
     return count, np.exp(np.where(at < x[0], y[0] + slope * (at - x[0]), inside))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.calibration import CalibrationSet
 from ..errors import Problem, Refused
 from ..grid import Grid
 from ..network.graph import Network
@@ -23,7 +24,7 @@ from ..simulation.learning import Learning
 from ..simulation.stored import as_stored
 from .goal import Goal, read_over_time
 from .hidden import Hidden
-from .judge import Judge, held_out
+from .judge import Judge
 
 if TYPE_CHECKING:
     from .layer import CompressedLayer
@@ -78,24 +79,24 @@ def surrogate(distance: Tensor, spikes: Tensor) -> Tensor:
 
 
 def finetune(
-    network: Network, constraints: Mapping[str, Constraint], spikes: np.ndarray, labels: np.ndarray | None = None, *,
+    network: Network, constraints: Mapping[str, Constraint], data: CalibrationSet, *,
     teacher: Network | None = None, epochs: int = 5, learning_rate: float = 0.005, batch: int = 32, seed: int = 0,
     device: str = "cpu", progress: Callable[[int], None] | None = None,
 ) -> Network:
     """The network with the weights and biases of the constrained layers trained; the others stay as they are.
 
-    spikes: (samples, timesteps, *input shape). labels: int (samples,), the output with the most spikes (or the
-    largest summed potential) is the class. teacher: the uncompressed network, whose summed outputs are to be met;
-    needed without labels, when its hidden populations are to be met too (see `Hidden`). learning_rate: Adam's, as a
-    share of each layer's largest weight; it falls to 0 along a cosine; a network that lost most of its accuracy wants
-    more, up to 0.05. progress is called with the number of samples trained on so far, of epochs * those that are not
-    `held_out`: these choose the epoch, and the start is returned when none is better there (see `Judge`). They judge
-    fairly only if the network was not compressed with them either. A note of the network returned says what was found.
+    data: with labels, the output with the most spikes (or the largest summed potential) is the class. teacher: the
+    uncompressed network, whose summed outputs are to be met; needed without labels, when its hidden populations are to
+    be met too (see `Hidden`). learning_rate: Adam's, as a share of each layer's largest weight; it falls to 0 along a
+    cosine; a network that lost most of its accuracy wants more, up to 0.05. progress is called with the number of
+    samples trained on so far, of epochs * those that do not judge: the others choose the epoch, and the start is
+    returned when none is better there (see `Judge`). A note of the network returned says what was found.
     Memory: one batch of signals of all time steps, in parts of simulation.float.BLOCK_BYTES for the largest layer.
     Raises `Refused` with every problem of the arguments.
     """
-    check(network, constraints, spikes, labels, teacher, epochs, learning_rate, batch)
-    held, rest = np.flatnonzero(held_out(len(spikes))), np.flatnonzero(~held_out(len(spikes)))
+    spikes, labels = data.spikes, data.labels
+    check(network, constraints, data, teacher, epochs, learning_rate, batch)
+    held, rest = np.flatnonzero(data.judges), np.flatnonzero(~data.judges)
     goal = Goal.of(network, spikes, labels, teacher, device)
     hidden = None if labels is not None or teacher is None else Hidden.of(network, teacher, spikes, device)
     layers = {name: Layer.of(network.nodes[name], c, device) for name, c in constraints.items()}
@@ -217,10 +218,11 @@ def with_layers(network: Network, layers: Mapping[str, Layer]) -> Network:
 
 
 def check(
-    network: Network, constraints: Mapping[str, Constraint], spikes: np.ndarray, labels: np.ndarray | None,
-    teacher: Network | None, epochs: int, learning_rate: float, batch: int,
+    network: Network, constraints: Mapping[str, Constraint], data: CalibrationSet, teacher: Network | None,
+    epochs: int, learning_rate: float, batch: int,
 ) -> None:
     """Raises `Refused` with everything that is wrong with the arguments of `finetune`."""
+    spikes, labels = data.spikes, data.labels
     shape, classes = network.shapes[network.input], int(np.prod(network.shapes[network.output], dtype=int))
     problems = [p for name, c in constraints.items() for p in unmet(network, name, c)]
     if not constraints:
@@ -229,7 +231,7 @@ def check(
     if spikes.ndim < 3 or spikes.shape[2:] != shape or spikes.shape[1] < 1:
         problems.append(Problem(f"the data has shape {spikes.shape}", f"input '{network.input}'",
                                 f"Give spikes of shape (samples, timesteps, {', '.join(map(str, shape))})"))
-    elif len(spikes) < 2:
+    elif not data.judges.any() or data.judges.all():
         problems.append(Problem(f"{len(spikes)} samples are too few", fix=(
             "Give at least 2: one to train on and one to choose the epoch by; a few hundred are sensible")))
     if labels is None and teacher is None:

@@ -1,26 +1,10 @@
-"""Whether training made a network better: judged by samples that neither it nor the compression before it has seen.
-
-Compression fits its calibration samples: judged by them, a network that was compressed well looks better than it is,
-and most of what it could learn is turned down.
-"""
+"""Whether training made a network better: judged by samples that neither it nor the compression before it has seen."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..network.nodes import Array
-
-#: One sample of so many is held out.
-HELD_OUT = 10
-
-
-def held_out(n: int) -> NDArray[np.bool_]:
-    """(n,) which of so many samples judge: every tenth, at least one."""
-    found = np.zeros(n, dtype=bool)
-    found[HELD_OUT - 1 :: HELD_OUT] = True
-    found[-1:] = found[-1:] | (n < HELD_OUT)
-    return found
 
 
 class Judge:

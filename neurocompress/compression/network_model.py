@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from ..network.discrete import discretize, threshold_of
-from ..network.graph import Network
-from ..network.nodes import WEIGHTED, Array, Conv, Linear, Neuron, Node
+from ..network.graph import SOURCES, Network
+from ..network.nodes import WEIGHTED, Array, Conv, Delay, Flatten, Linear, Neuron, Node
 from ..network.resets import resets_late
+from ..simulation.arriving import arriving
 from ..simulation.float import Peak, batches
 from ..simulation.kept import Chosen, Kept, Room, Samples
+from ..simulation.stateless import steps_of
+from ..simulation.timing import lag_of
 from .layer import CompressedLayer, weights_of, with_layers
 from .model import MEMORY, Batch, Resets, Stage
 from .module import Module, Part
@@ -115,7 +118,7 @@ class NetworkModel:
             return None
         if not isinstance(node, Neuron) or not node.spiking:
             return None
-        if len(network.inputs_of(population)) != len(modules[0].group):
+        if _drives(network, population) != set(modules[0].group):
             return None
         if any(not isinstance(network.nodes[n], Linear) for n in modules[0].group):
             return None
@@ -221,18 +224,25 @@ class NetworkStream:
         feeds = [source for layer in layers for source in network.inputs_of(layer)]
         keep = (*feeds, stage.population) if run else tuple(feeds)
         for signals in self._signals(keep, samples, into or {}, self._peaks if run else None):
-            inputs = {n: _late(network, n, signals[network.inputs_of(n)[0]]) for n in layers}
+            inputs = {n: late(network, n, arriving(network, n, signals)) for n in layers}
             yield Batch(first, inputs, signals[stage.population] if run else None)
             first += next(iter(signals.values())).shape[1]
 
 
 def population_of(network: Network, layer: str) -> str:
-    """The population that a layer of weights of a canonical network feeds."""
-    name = layer
-    while True:
-        (name,) = network.outputs_of(name)
-        if name in network.populations or name == network.output:
-            return name
+    """The first population, in order of computation, that a layer of weights feeds: the one it is compressed for. The
+    output, where it feeds none."""
+    found, waiting, seen = [], [layer], {layer}
+    while waiting:
+        for name in network.outputs_of(waiting.pop()):
+            if name in seen:
+                continue
+            seen.add(name)
+            if isinstance(network.nodes[name], SOURCES):
+                found.append(name)
+            else:
+                waiting.append(name)
+    return min(found, key=network.order.index, default=network.output)
 
 
 def joint_layers(network: Network) -> list[tuple[str, ...]]:
@@ -290,19 +300,49 @@ def _importance(network: Network, population: str, rows: int, row_gains: Mapping
     return torch.from_numpy(total / mean) if mean > 0 else torch.ones(rows, dtype=torch.float64)
 
 
-def _late(network: Network, layer: str, x: Tensor) -> Tensor:
-    """The input x (timesteps, ...) of a layer, shifted by the steps its way into the population takes."""
-    lag, name = network.conventions.synaptic_delay, layer
-    while name not in network.populations:
-        (target,) = network.outputs_of(name)
-        if (name, target) in network.feedback:
-            lag = 1
-        name = target
-    if lag == 0:
-        return x
-    out = torch.zeros_like(x)
-    out[lag:] = x[: len(x) - lag]
-    return out
+def _drives(network: Network, population: str) -> set[str]:
+    """What a population is given by, but for flattening and delays of whole signals on the way."""
+    found, waiting = set(), [population]
+    while waiting:
+        for name in network.inputs_of(waiting.pop()):
+            node = network.nodes[name]
+            whole = isinstance(node, Delay) and bool(np.all(steps_of(node, network) == steps_of(node, network).flat[0]))
+            if isinstance(node, Flatten) or whole:
+                waiting.append(name)
+            else:
+                found.add(name)
+    return found
+
+
+def late(network: Network, layer: str, x: Tensor) -> Tensor:
+    """The input x (timesteps, ...) of a layer, shifted by the steps its way into its population takes; where there are
+    several ways, the sum of them."""
+    total: Tensor | None = None
+    for lag in lags_into(network, layer, population_of(network, layer)):
+        part = x if lag == 0 else torch.zeros_like(x)
+        if 0 < lag < len(x):
+            part[lag:] = x[: len(x) - lag]
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def lags_into(network: Network, layer: str, population: str) -> list[int]:
+    """Time steps that each way of a layer's output into a population takes."""
+    found: list[int] = []
+    waiting = [(layer, 0)]
+    while waiting:
+        name, lag = waiting.pop()
+        node = network.nodes[name]
+        if isinstance(node, Delay):  # where the delay differs between elements, that of most
+            lag += int(np.median(steps_of(node, network)))
+        for target in network.outputs_of(name):
+            step = lag + lag_of(network, name, target)
+            if target == population:
+                found.append(step)
+            elif not isinstance(network.nodes[target], SOURCES):
+                waiting.append((target, step))
+    return found
 
 
 def _probe(network: Network, population: str, gains: Sequence[float]) -> tuple[Network, tuple[str, ...]]:

@@ -19,8 +19,9 @@ from torch import Tensor
 from ..errors import Problem, Refused
 from ..network.discrete import discretize
 from ..network.graph import Network, strongly_connected
-from ..network.nodes import Delay, Input, Neuron, Threshold
+from ..network.nodes import Delay, Neuron
 from ..network.resets import resets_late
+from .arriving import arriving, before_start, resting
 from .kept import Samples
 from .learning import Learning
 from .neurons import Membrane
@@ -156,10 +157,8 @@ class Runner:
         self.lock = Lock()
         self.apply = {name: operation(name, node, dtype, device, learning) for name, node in network.nodes.items()
                       if name in near}
-        self.rest: Signals = {}
         with torch.inference_mode(learning is None):
-            for name in (n for n in network.order if n in near):
-                self.rest[name] = self._rest(name, dtype, device)
+            self.rest = resting(network, near, self.apply, dtype=dtype, device=device)
 
     def _left(self, group: tuple[str, ...], run: frozenset[str]) -> Iterable[tuple[str, ...]]:
         """A group without the nodes that are given or not needed: a loop that these open is one no more."""
@@ -167,21 +166,6 @@ class Runner:
             return (group,)
         rest = tuple(name for name in group if name in run)
         return strongly_connected(rest, lambda name: [n for n in self.network.outputs_of(name) if n in rest])
-
-    def _rest(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """What a node sends while nothing spikes: the biases on its way."""
-        node, shape = self.network.nodes[name], self.network.shapes[name]
-        if isinstance(node, (Input, Neuron, Threshold)):
-            return torch.zeros(shape, dtype=dtype, device=device)
-        sources = [a for a in self.network.inputs_of(name) if (a, name) not in self.network.feedback]
-        total = sum((self.rest[a] for a in sources), torch.zeros((), dtype=dtype, device=device))
-        return self.apply[name](total[None])[0]
-
-    def _before_start(self, source: str, target: str) -> Tensor:
-        """What an edge delivers before its source has computed anything."""
-        if silent_steps(self.network, source, target):
-            return torch.zeros_like(self.rest[source])
-        return self.rest[source]
 
     def run(self, x: Tensor, given: Signals | None = None) -> Signals:
         """x: (timesteps, batch, *input shape). Returns the kept signals in the same layout."""
@@ -223,10 +207,7 @@ class Runner:
                 self.peaks[name] = Peak(max(before.v, float(membrane.peak_v)), max(before.u, float(membrane.peak_u)))
 
     def _run_alone(self, name: str, signals: Signals) -> None:
-        node, sources = self.network.nodes[name], self.network.inputs_of(name)
-        x = self._shifted(sources[0], name, signals)
-        for source in sources[1:]:
-            x = x + self._shifted(source, name, signals)
+        node, x = self.network.nodes[name], arriving(self.network, name, signals, self.rest)
         steps, batch = x.shape[:2]
         if isinstance(node, Neuron):
             late = self.network.conventions.output_delay
@@ -241,13 +222,6 @@ class Runner:
         else:
             y = self.apply[name](x.reshape(steps * batch, *x.shape[2:]))
             signals[name] = y.reshape(steps, batch, *y.shape[1:])
-
-    def _shifted(self, source: str, target: str, signals: Signals) -> Tensor:
-        x, lag = signals[source], lag_of(self.network, source, target)
-        if lag == 0:
-            return x
-        head = self._before_start(source, target).expand(min(lag, len(x)), *x.shape[1:])
-        return torch.cat([head, x[: len(x) - lag]]) if lag < len(x) else head
 
     def _run_loop(self, group: tuple[str, ...], signals: Signals) -> None:
         """Step by step; feedback edges deliver what was sent the step before."""
@@ -264,7 +238,7 @@ class Runner:
             if isinstance(node, Neuron):
                 membranes[name] = self._membrane(name, node, batch)
         edges = {
-            name: [(a, lag := lag_of(self.network, a, name), self._before_start(a, name),
+            name: [(a, lag := lag_of(self.network, a, name), before_start(self.network, a, name, self.rest),
                     max(lag, silent_steps(self.network, a, name))) for a in self.network.inputs_of(name)]
             for name in group
         }
