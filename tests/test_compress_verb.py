@@ -11,6 +11,7 @@ import pytest
 from cli_runner import DIGITS, EXAMPLE, Run
 
 import neurocompress
+from neurocompress import oneshot
 from neurocompress.compression import walk
 from neurocompress.data.spikes import load_spikes
 from neurocompress.simulation.float import simulate
@@ -135,6 +136,22 @@ def test_a_killed_run_goes_on_with_the_same_result(
     a, b = weights(tmp_path / "whole.nir"), weights(tmp_path / "o.nir")
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert {p.name for p in tmp_path.iterdir()} == {"whole.nir", "o.nir"}
+
+
+def test_compression_never_sees_the_samples_that_judge_fine_tuning(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked, tuned, real = [], [], oneshot.tuned
+    monkeypatch.setattr(oneshot, "compress", lambda model, *rest, **more: walked.append(model) or walk.compress(
+        model, *rest, **more))
+    monkeypatch.setattr(oneshot, "tuned", lambda net, layers, limits, data, *rest: tuned.append(data) or real(
+        net, layers, limits, data, *rest))
+    assert run("compress", DIGITS, "--data", CALIBRATION, "--sparsity", 0.5, "--finetune", 1, "--out",
+               tmp_path / "o.nir").status == 0
+    (model,), (data,) = walked, tuned
+    assert int(data.judges.sum()) == 12
+    assert data.labels is not None
+    np.testing.assert_array_equal(model.spikes, data.spikes[~data.judges])
 
 
 def test_finetuning_keeps_zeros_and_grid(run: Run, tmp_path: Path) -> None:

@@ -187,15 +187,18 @@ def test_what_learning_breaks_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert made.compressed.network is not made.compressed.original
 
 
-@pytest.mark.parametrize(("words", "judges"), [(140, 6), (16384, 0)])
-def test_samples_judge_learning_only_where_something_is_pruned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int, judges: int
+@pytest.mark.parametrize(("words", "distill", "judges"), [(140, None, 6), (16384, None, 0), (16384, 3, 6)])
+def test_samples_judge_learning_only_where_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int, distill: int | None, judges: int
 ) -> None:
+    """Where something is pruned, or learning is asked for; no compression sees what judges."""
     spikes, used = load_spikes(DATA, (64,)).spikes[:60], []
     monkeypatch.setattr(fitting, "statistics_for", lambda *given, **more: used.append(given[2]) or real(*given, **more))
     real = pipeline.statistics_for
-    found = compress_to_fit(read(MODEL), Board(small(tmp_path, words=words)), spikes, recipe_of(method="sbc"))
+    found = compress_to_fit(read(MODEL), Board(small(tmp_path, words=words)), spikes,
+                            recipe_of(method="sbc", distill=distill))
     assert (found.compressed.recipe.distilled > 0) == (judges > 0)
+    assert int(found.data.judges.sum()) == judges
     np.testing.assert_array_equal(used[0], np.delete(spikes, np.s_[9::10], axis=0) if judges else spikes)
 
 
