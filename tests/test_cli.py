@@ -16,10 +16,10 @@ import yaml
 from cli_runner import DIGITS, EXAMPLE, Run, Seen, everything
 
 import neurocompress
-from neurocompress import fitting
 from neurocompress.chip.profile import profile_text
 from neurocompress.cli import cli, spread_record
 from neurocompress.compression import judge
+from neurocompress.data.calibration import CalibrationSet
 from neurocompress.data.spikes import SpikeData, load_spikes
 
 CALIBRATION, TEST = EXAMPLE / "digits_calibration.npz", EXAMPLE / "digits_test.npz"
@@ -207,7 +207,7 @@ def test_deploy_takes_every_option_and_reports_it(few: Path, tmp_path: Path, run
 def test_a_pruned_deployment_learns_its_originals_outputs_and_keeps_its_zeros(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "seen", lambda spikes, epochs: spikes)  # the same zeros with and without
+    monkeypatch.setattr(CalibrationSet, "fit", property(lambda data: data.spikes))  # the same zeros with and without
     monkeypatch.setattr(judge, "surely_lower", lambda after, before: True)  # whether it pays is tested elsewhere
     made = {}
     for name, flags in (("learned", ()), ("not", ("--distill", 0))):
