@@ -54,7 +54,8 @@ def compress(
         raise refuse(f"method '{recipe.method}' needs calibration data",
                      fix="Give --data, or use --method magnitude or rtn")
     if statistics is None and model.samples:
-        statistics = Statistics(model, recipe.how.membrane, memory)
+        again = bool(recipe.sparsity) and recipe.shared_out not in ("uniform", "lamp")  # in the pass before
+        statistics = Statistics(model, recipe.how.membrane, memory if again else 0)
     keep = kept_in_layers(stages, statistics, recipe, memory, tell)
     original = compressed = None
     if model.samples:
