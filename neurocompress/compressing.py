@@ -145,6 +145,7 @@ def compress_file(
     epochs, with the data's labels where it has them. The rest as `compress`. Raises `Refused`.
     """
     from .compression.checkpoint import discard, free
+    from .data.axes import assumed
     from .data.calibration import DISTILL_SAMPLES, CalibrationSet
     from .data.spikes import drawn, load_spikes, refuse_labels
     from .oneshot import Result, finetuned, save
@@ -176,6 +177,9 @@ def compress_file(
         calibration = CalibrationSet.of(given.spikes, epochs, given.labels, fewest)
     result = _compressed(network, calibration, chosen, None, readout, memory, kept, True, tell)
     assert isinstance(result, Result)
+    if given is not None:
+        said = assumed(given.samples, given.steps, given.input_shape, given.labels is not None)
+        result = replace(result, notes=(*said, *result.notes))
     if finetune is not None and calibration is not None:
         result = finetuned(result, calibration, finetune, seed, tell)
     measured = None
