@@ -59,10 +59,14 @@ def given_to(network: Network, layer: str, x: np.ndarray) -> np.ndarray:
     """What arrives at a layer's neurons of what it is given, by running the whole network, (samples, steps, *shape)."""
     (source,) = network.inputs_of(layer)
     signal = x if source == network.input else simulate(network, x, (source,))[source]
-    lag, name = network.conventions.synaptic_delay, layer
+    lag, name = 0, layer
     while name not in network.populations:
         (after,) = network.outputs_of(name)
-        lag, name = 1 if (name, after) in network.feedback else lag, after
+        if (name, after) in network.feedback:
+            lag += 1
+        elif isinstance(network.nodes[after], Neuron):  # a Threshold has no synapses that wait
+            lag += network.conventions.synaptic_delay
+        name = after
     return np.concatenate([np.zeros_like(signal[:, :lag]), signal[:, : signal.shape[1] - lag]], axis=1)
 
 
