@@ -63,10 +63,10 @@ def compress(
     done: dict[str, CompressedLayer] = {}
     granted: dict[str, Granted] = {}
     for place, stage in enumerate(stages):
-        tell("compressing", place, len(stages))
         around = None
         if statistics is not None and original is not None and compressed is not None:
             around = Around(statistics.of(stage, original, tell), original, compressed)
+        tell("compressing", place, len(stages))
         if not stage.modules:
             peak = None if around is None else around.calibration.peak
             granted[stage.population] = grids.grids(stage.population, {}, {}, peak)
