@@ -23,10 +23,10 @@ from .compression.walk import compress, planned
 from .data.calibration import CalibrationSet
 from .errors import refuse
 from .grid import Grid
-from .network.canonical import canonical
 from .network.ends import with_membrane
+from .network.form import compression_form
 from .network.graph import Network
-from .network.nodes import WEIGHTED, Array, Conv, Flatten, Linear
+from .network.nodes import WEIGHTED, Array, Conv, Linear
 from .network.readout import between
 from .progress import Progress, silent
 from .shown import listed
@@ -165,8 +165,9 @@ def nothing_to_learn(network: Network, original: Network, spikes: np.ndarray, re
 
 
 def compressible(network: Network) -> Network:
-    """The network itself, or where it has products of layers or pooling behind weights its canonical form."""
-    return network if is_direct(network) else canonical(network)
+    """The network with each layer of weights once, as it came; folded where pools, scales or further layers lie behind
+    one (see network.form)."""
+    return compression_form(network)
 
 
 def with_last_layers(network: Network) -> Network:
@@ -193,23 +194,6 @@ def model_of(network: Network, spikes: np.ndarray | None, device: str, memory: i
     """What the walk goes over. network: as `compressible` gives it."""
     whole = with_last_layers(network)
     return NetworkModel(whole, row_gains(whole), spikes, device, memory)
-
-
-def is_direct(network: Network) -> bool:
-    """Whether every node of weights feeds one population, with nothing but flattening between: then the network keeps
-    its own form (pooling before a layer stays pooling)."""
-    for name, node in network.nodes.items():
-        if not isinstance(node, WEIGHTED):
-            continue
-        at = name
-        while at not in network.populations and at != network.output:
-            after = network.outputs_of(at)
-            if len(after) != 1 or (at != name and not isinstance(network.nodes[at], Flatten)):
-                return False
-            (at,) = after
-        if len(network.inputs_of(name)) != 1:
-            return False
-    return True
 
 
 def row_gains(network: Network) -> dict[str, Array]:

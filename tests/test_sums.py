@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from drawn_networks import image, looped, neuron, rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from summed_networks import KINDS, drawn, spikes_for
 
+from neurocompress.compression.recipe import METHODS, Recipe
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
-from neurocompress.network.nodes import Input, Linear, Output
+from neurocompress.network.nodes import WEIGHTED, Input, Linear, Output
+from neurocompress.oneshot import compress_network, compressible
 from neurocompress.simulation.arriving import arriving
-from neurocompress.simulation.float import batches
+from neurocompress.simulation.float import batches, simulate
 from neurocompress.simulation.stateless import operation
+from neurocompress.verbs import load
 
 
 def summed_loop(rng: np.random.Generator, kind: str, rule: Conventions) -> Network:
@@ -43,3 +50,68 @@ def test_what_a_node_is_given_is_what_the_simulator_gives_it(rule, kind, make, s
             steps, batch = x.shape[:2]
             sent = operation(name, node, torch.float64, torch.device("cpu"), None)(x.reshape(steps * batch, -1))
             torch.testing.assert_close(sent.reshape(signals[name].shape), signals[name], rtol=1e-9, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(sorted(KINDS)), st.integers(0, 9999))
+def test_the_form_that_compression_sees_gives_the_same_spikes(kind, seed):
+    """And where nothing lies behind a layer it is the network itself: no node of weights is copied."""
+    network = drawn(kind, seed)
+    form = compressible(network)
+    if kind != "folded":
+        assert form is network
+        return
+    spikes = spikes_for(network, seed)
+    before, after = (simulate(n, spikes, network.populations, dtype=torch.float64) for n in (network, form))
+    assert before["stem_n"].any()
+    for name, found in before.items():
+        np.testing.assert_allclose(after[name], found, atol=1e-9, err_msg=name)
+    for name in ("stem", "c0a", "c0b", "fc"):  # the corner that is folded leaves the others as they were
+        assert form.nodes[name] is network.nodes[name]
+        assert form.inputs_of(name) == network.inputs_of(name)
+    assert all(("wide" in note) or ("p1" in note) for note in form.notes)
+
+
+def weights(network: Network) -> dict[str, tuple[int, ...]]:
+    return {n: node.weight.shape for n, node in network.nodes.items() if isinstance(node, WEIGHTED)}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_compresses_each_layer_once(method: str, kind: str) -> None:
+    """One mask and one grid for each node of weights, whatever it hears and feeds; no parameter comes or goes."""
+    seed = 3
+    network = drawn(kind, seed)
+    recipe = Recipe(method=method, bits=4, sparsity=0.0 if method == "rtn" else 0.5)
+    made = compress_network(network, spikes_for(network, seed), recipe)
+    form = compressible(network)
+    assert weights(made.network) == weights(form)
+    assert made.network.edges == form.edges
+    assert made.network.parameters == form.parameters
+    assert {n: layer.mask.shape for n, layer in made.layers.items()} == weights(form)
+    if kind != "folded":
+        assert form.parameters == network.parameters
+    for name, layer in made.layers.items():
+        node = made.network.nodes[name]
+        assert not np.any(node.weight[~layer.mask])
+        np.testing.assert_array_equal(layer.m * layer.step, layer.weight)
+
+
+def test_the_file_has_the_weights_as_they_came(tmp_path: Path) -> None:
+    network = drawn("sew", 5)
+    made = compress_network(network, spikes_for(network, 5), Recipe(method="gptq", bits=4, sparsity=0.5))
+    made.save(tmp_path / "small.nir")
+    back = load(tmp_path / "small.nir")
+    assert weights(back) == weights(network)
+    assert set(back.edges) == set(network.edges)
+    spikes = spikes_for(network, 6)
+    np.testing.assert_array_equal(simulate(back, spikes)["output"], simulate(made.network, spikes)["output"])
+
+
+def test_the_network_that_was_reported_keeps_its_parameters(shared: Path) -> None:
+    network = load(shared / "faults/networks/sew_sums.nir")
+    assert network.parameters == 24_650
+    made = compress_network(network, spikes_for(network, 0, 2, 3), Recipe(method="gptq", bits=4, sparsity=0.5))
+    assert made.network.parameters == 24_650
+    assert weights(made.network) == weights(network)
+    assert set(made.layers) == set(weights(network))
