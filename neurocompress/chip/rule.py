@@ -5,9 +5,10 @@ Every rule has a code, names the profile field it rests on, and reports every br
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..network.connections import Connection
 from ..network.graph import Network
@@ -85,36 +86,54 @@ class Case:
 
 Finding = Violation | Unchecked | Undecided
 Check = Callable[[Case], Iterator[Finding]]
+Decided = Literal["check", "deploy", "check, else deploy"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """code, profile field, what can make it pass ("bits", "sparsity", "fan_in", "chips"), function and text. stops: a
-    network that breaks it has no form on the chip, so `deploy` has nothing to write. sends: its limit is on what a
-    population sends, so that the weights behind it are to be changed, not those before it."""
+    """One limit, and the function that holds a network against it.
 
+    The function's docstring is what people read: the first paragraph is the rule, one that begins with "Fix:" says what
+    its user can do beside `relief`.
+    """
+
+    #: NC and three digits; the first says what the rule is about (see rules_page).
     code: str
+    #: Section and key of the profile with the limit.
     field: str
+    #: What `check` tries to make it pass: "bits", "sparsity", "fan_in", "chips".
     relief: tuple[str, ...]
+    #: What finds the breaches of one network.
     check: Check
+    #: A network that breaks it has no form on the chip, so `deploy` has nothing to write.
     stops: bool = False
+    #: Its limit is on what a population sends, so that the weights behind it are to be changed, not those before it.
     sends: bool = False
+    #: Which verb knows the answer: for some rules `check` can only say that `deploy` will (`Undecided`).
+    decided: Decided = "check"
 
     @property
     def text(self) -> str:
-        return " ".join((self.check.__doc__ or "").split())
+        """What the rule says."""
+        return " ".join(inspect.cleandoc(self.check.__doc__ or "").split("\n\n")[0].split())
+
+    @property
+    def fix(self) -> str:
+        """What can be done about a breach, beside `relief`; empty when that is all."""
+        parts = inspect.cleandoc(self.check.__doc__ or "").split("\n\n")[1:]
+        return " ".join(" ".join(part.split()).removeprefix("Fix: ") for part in parts if part.startswith("Fix: "))
 
 
 RULES: dict[str, Rule] = {}
 
 
 def rule(
-    code: str, profile_field: str, *relief: str, stops: bool = False, sends: bool = False
+    code: str, profile_field: str, *relief: str, stops: bool = False, sends: bool = False, decided: Decided = "check"
 ) -> Callable[[Check], Check]:
     """Register a rule under its code."""
 
     def register(check: Check) -> Check:
-        RULES[code] = Rule(code, profile_field, relief, check, stops, sends)
+        RULES[code] = Rule(code, profile_field, relief, check, stops, sends, decided)
         return check
 
     return register

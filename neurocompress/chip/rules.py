@@ -30,7 +30,8 @@ __all__ = ["RULES", "Case", "Finding", "Unchecked", "Undecided", "Violation", "e
 
 
 def explain(code: str | None = None) -> list[dict[str, Any]]:
-    """One row for each rule (for the one with this code): code, text, field of the profile, what can relieve it.
+    """One row for each rule (for the one with this code): code, text, field of the profile, what can relieve it (tried
+    by `check`), what else mends it, which verb decides it, whether `deploy` writes nothing without it.
 
     Raises `Refused` for a code that no rule has.
     """
@@ -38,7 +39,8 @@ def explain(code: str | None = None) -> list[dict[str, Any]]:
         close = difflib.get_close_matches(code.upper(), RULES, 1)
         raise refuse(f"there is no rule '{code}'", fix=(f"Did you mean {close[0]}? " if close else "")
                      + "`neurocompress rules` lists them")
-    return [{"code": r.code, "text": r.text, "field": r.field, "relief": list(r.relief)}
+    return [{"code": r.code, "text": r.text, "field": r.field, "relief": list(r.relief), "fix": r.fix,
+             "decided": r.decided, "stops": r.stops}
             for r in (RULES[c] for c in sorted(RULES)) if code is None or r.code == code.upper()]
 
 
@@ -65,7 +67,10 @@ def _per_core(case: Case, code: str, entry: Entry[int] | None, resource: str, at
 
 @rule("NC101", "neurons.models")
 def neuron_models(case: Case) -> Iterator[Finding]:
-    """Every neuron is of a kind that the chip computes."""
+    """Every neuron is of a kind that the chip computes.
+
+    Fix: Train with neurons that the chip has.
+    """
     known = case.profile.neurons.models.value
     if known is None:
         yield Unchecked("NC101", "neuron models", case.profile.neurons.models.source)
@@ -80,7 +85,10 @@ def neuron_models(case: Case) -> Iterator[Finding]:
 
 @rule("NC102", "neurons.reset")
 def resets(case: Case) -> Iterator[Finding]:
-    """Neurons that spike reset in a way that the chip has (to zero, or by subtracting the threshold)."""
+    """Neurons that spike reset in a way that the chip has (to zero, or by subtracting the threshold).
+
+    Fix: Choose a reset that the chip has (`--reset`), and look at what it costs in accuracy.
+    """
     ways, mode = case.profile.neurons.reset.value, case.network.conventions.reset
     if ways is None:
         yield Unchecked("NC102", f"reset to {mode}", case.profile.neurons.reset.source)
@@ -91,7 +99,10 @@ def resets(case: Case) -> Iterator[Finding]:
 
 @rule("NC103", "neurons.graded_spikes")
 def spikes_per_step(case: Case) -> Iterator[Finding]:
-    """A neuron that sends several spikes in one step needs a chip with graded spikes."""
+    """Neurons send at most one spike in a step, except on a chip with graded spikes.
+
+    Fix: Run it with one spike in a step (`--convention spikes_per_step=one`), and look at what it costs in accuracy.
+    """
     graded = case.profile.neurons.graded_spikes
     if case.network.conventions.spikes_per_step != "many" or not _spiking(case.network):
         return
@@ -105,7 +116,11 @@ def spikes_per_step(case: Case) -> Iterator[Finding]:
 
 @rule("NC104", "neurons.delay_max", stops=True)
 def delays(case: Case) -> Iterator[Finding]:
-    """No connection waits for more steps than the chip can delay a spike."""
+    """No connection waits for more steps than the chip can delay a spike, counted as the chip runs it: a Delay of one
+    step is the step that every connection takes, and analog populations do not wait for each other.
+
+    Fix: Shorten the Delay node, or the branch beside it that is longer by so many layers.
+    """
     limit, unknown = limit_of("NC104", case.profile.neurons.delay_max, "delay")
     yield from unknown if any(case.delays.values()) else ()
     for c in case.connections:
@@ -116,7 +131,10 @@ def delays(case: Case) -> Iterator[Finding]:
 
 @rule("NC105", "weights.bits", stops=True)
 def weight_bits(case: Case) -> Iterator[Finding]:
-    """Weights are stored in a width that the chip has, and that holds both signs."""
+    """Weights are stored in a width that the chip has, and that holds both signs.
+
+    Fix: Use a width that the chip stores (`--bits`); the message names the nearest.
+    """
     allowed = case.profile.weights.bits.value
     if allowed is None:
         yield Unchecked("NC105", "bits per weight", case.profile.weights.bits.source)
@@ -135,7 +153,11 @@ def weight_bits(case: Case) -> Iterator[Finding]:
 
 @rule("NC106", "neurons.membrane_readout")
 def readout(case: Case) -> Iterator[Finding]:
-    """An output that never spikes is a membrane that the chip can show; layers without neurons are not counted."""
+    """The potential of an output that never spikes can be read on the chip. Layers without neurons behind the last
+    neurons are not counted.
+
+    Fix: Let the host compute it from the spikes before it (`--readout host`).
+    """
     network, entry = case.network, case.profile.neurons.membrane_readout
     for name in network.inputs_of(network.output):
         if isinstance(network.nodes[name], (Linear, Conv, Pool)):
@@ -153,7 +175,10 @@ def readout(case: Case) -> Iterator[Finding]:
 
 @rule("NC201", "core.neurons")
 def neurons(case: Case) -> Iterator[Finding]:
-    """A core computes no more neurons than it has (a reset in two compartments takes two for each)."""
+    """A core computes no more neurons than it has (a reset in two compartments takes two for each).
+
+    Fix: Make the layer smaller by the factor that the message states; of a reset in two compartments, choose another.
+    """
     yield from _per_core(case, "NC201", case.profile.core.neurons, "neurons per core", "compartments", "neurons")
 
 
@@ -184,7 +209,10 @@ def axons_in(case: Case) -> Iterator[Finding]:
 
 @rule("NC204", "core.axons_out")
 def axons_out(case: Case) -> Iterator[Finding]:
-    """A core sends to no more destinations than it has entries for: one per neuron and core that listens to it."""
+    """A core sends to no more destinations than it has entries for: one per neuron and core that listens to it.
+
+    Fix: Make the layer, or those that listen to it, smaller by the factor that the message states.
+    """
     yield from _per_core(case, "NC204", case.profile.core.axons_out, "axons out of a core", "axons_out", "entries")
 
 
@@ -198,13 +226,19 @@ def memory_per_axon(case: Case) -> Iterator[Finding]:
 
 @rule("NC206", "core.delay_slots")
 def delay_slots(case: Case) -> Iterator[Finding]:
-    """Long delays leave room for fewer neurons in a core."""
+    """A core has slots for delayed spikes; the longer the delays, the fewer neurons it has room for.
+
+    Fix: Shorten the delays, or make the layer smaller by the factor that the message states.
+    """
     yield from _per_core(case, "NC206", case.profile.core.delay_slots, "delay slots per core", "delay_slots", "slots")
 
 
 @rule("NC207", "core.fan_in", "fan_in")
 def fan_in(case: Case) -> Iterator[Finding]:
-    """No neuron has more synapses than the chip can give to one neuron; more cores do not help."""
+    """No neuron has more synapses than the chip can give to one neuron; more cores do not help.
+
+    Fix: Where the profile or `--fan-in-policy` allows it, sums are split over cores or neurons joined instead.
+    """
     limit, unknown = limit_of("NC207", case.profile.core.fan_in, "synapses into a neuron")
     yield from unknown
     for layer in case.placement.layers:

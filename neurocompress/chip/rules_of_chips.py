@@ -71,14 +71,20 @@ def shared_memory(case: Case) -> Iterator[Finding]:
 
 @rule("NC306", "topology.inputs")
 def inputs(case: Case) -> Iterator[Finding]:
-    """A network has no more input channels than the chip."""
+    """The network has no more input channels than the chip.
+
+    Fix: Join or leave out channels of the recording, and train again.
+    """
     yield from _ends(case, "NC306", case.profile.topology.inputs, "input channels", (case.network.input,), "channels",
                      "Join or leave out channels of the recording, and train again")
 
 
 @rule("NC307", "topology.hidden")
 def hidden(case: Case) -> Iterator[Finding]:
-    """Neurons that are no output are no more than the chip has for them."""
+    """There are no more hidden neurons (those that are no output) than the chip has room for.
+
+    Fix: Choose smaller hidden layers.
+    """
     names = tuple(n for n in case.network.populations if n not in _outputs(case))
     yield from _ends(case, "NC307", case.profile.topology.hidden, "hidden neurons", names, "neurons",
                      "Choose smaller hidden layers")
@@ -86,14 +92,20 @@ def hidden(case: Case) -> Iterator[Finding]:
 
 @rule("NC308", "topology.outputs")
 def outputs(case: Case) -> Iterator[Finding]:
-    """The output has no more neurons than the chip has for it."""
+    """The output has no more neurons than the chip has for it.
+
+    Fix: Choose fewer classes, or several networks of some of them each.
+    """
     yield from _ends(case, "NC308", case.profile.topology.outputs, "output neurons", _outputs(case), "neurons",
                      "Choose fewer classes, or several networks of some of them each")
 
 
 @rule("NC309", "topology.input_side_max")
 def input_side(case: Case) -> Iterator[Finding]:
-    """An input image is no higher and no wider than the chip reads."""
+    """An input image is no higher and no wider than the chip reads.
+
+    Fix: Crop or scale down the recording, and train again.
+    """
     limit, unknown = limit_of("NC309", case.profile.topology.input_side_max, "height and width of the input")
     yield from unknown
     side = max(case.network.shapes[case.network.input][1:], default=0)

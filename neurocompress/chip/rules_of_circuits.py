@@ -11,7 +11,10 @@ from .rule import Case, Finding, Violation, rule
 
 @rule("NC107", "arithmetic.tau_mem")
 def time_constants(case: Case) -> Iterator[Finding]:
-    """Membrane and synaptic time constants are within the range of the chip's circuits, all at one speed."""
+    """Membrane and synaptic time constants are within the range of the chip's circuits, all at one speed.
+
+    Fix: Train with time constants within the range that the message states.
+    """
     if case.profile.formats is None or not isinstance(chip := case.profile.arithmetic, Analog):
         return
     chip = at_speed(case.network, chip)

@@ -18,8 +18,8 @@ def axons_per_source(connection: Connection, bits: int) -> int:
 
 @rule("NC209", "core.axon_types", "bits")
 def axon_types(case: Case) -> Iterator[Finding]:
-    """A weight of b bits takes b axons of its source, each of another type, and one more where a layer has both signs;
-    there are no more types than the chip has, and no more axons than a core has."""
+    """A weight of b bits takes b axons of its source, each of another type, and one more where a layer has both signs.
+    There are no more types than the chip has, and no more axons than a core has."""
     limit, unknown = limit_of("NC209", case.profile.core.axon_types, "types of axon")
     yield from unknown
     if limit is None:
@@ -37,7 +37,10 @@ def axon_types(case: Case) -> Iterator[Finding]:
 
 @rule("NC210", "core.destinations", "bits", sends=True)
 def destinations(case: Case) -> Iterator[Finding]:
-    """A neuron sends to no more axons than the chip lets it: one for each core that listens and each type it needs."""
+    """A neuron sends to no more axons than the chip lets it: one for each core that listens and each type it needs.
+
+    Fix: Or repeat the neurons of this layer in the network (splitters), which is not done for you.
+    """
     limit, unknown = limit_of("NC210", case.profile.core.destinations, "axons that one neuron sends to")
     yield from unknown
     if limit is None:

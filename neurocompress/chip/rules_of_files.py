@@ -11,9 +11,12 @@ from .rule import Case, Finding, Undecided, Violation, rule
 _backend = cache(backend)  # the list of what is installed takes long to read, and rules are asked again and again
 
 
-@rule("NC113", "emits", stops=True)
+@rule("NC113", "emits", stops=True, decided="check, else deploy")
 def files(case: Case) -> Iterator[Finding]:
-    """Layers follow each other in a way that every file format of the target can express."""
+    """Layers follow each other in a way that every file format of the target can express.
+
+    Fix: Rebuild the layer as the message says, or write another format.
+    """
     for name in case.profile.emits:
         module = _backend(name)
         if not hasattr(module, "foreseen"):

@@ -19,7 +19,10 @@ from .units import weight_format
 
 @rule("NC108", "neurons.graded_spikes", stops=True)
 def hidden_potentials(case: Case) -> Iterator[Finding]:
-    """Neurons that never spike (I, LI, CubaLI) are read and drive no others: what neurons send each other is spikes."""
+    """Neurons that never spike (I, LI, CubaLI) are read and drive no others: neurons send each other spikes alone.
+
+    Fix: Give these neurons a threshold (IF, LIF, CubaLIF), or let them be the output.
+    """
     for name in case.network.populations:
         node = case.network.nodes[name]
         heard = [c.target for c in case.given if c.source == name]
@@ -31,7 +34,10 @@ def hidden_potentials(case: Case) -> Iterator[Finding]:
 
 @rule("NC109", "weights.exponent", stops=True)
 def weights_beside_thresholds(case: Case) -> Iterator[Finding]:
-    """No weight moves a neuron by more thresholds than the chip's largest weight moves its smallest threshold."""
+    """No weight moves a neuron by more thresholds than the chip's largest weight moves its smallest threshold.
+
+    Fix: Raise the thresholds of the population, or lower the weights into it or its gain.
+    """
     for name, found in _reaches(case):
         if _arithmetic(case) is None or found.lowest <= 0 or not found.spiking:
             continue  # a potential that is read is counted in any unit
@@ -48,7 +54,10 @@ def weights_beside_thresholds(case: Case) -> Iterator[Finding]:
 @rule("NC110", "arithmetic.bias_mantissa_bits", stops=True)
 def constant_inputs(case: Case) -> Iterator[Finding]:
     """Biases and leak potentials move a neuron by no more thresholds in a step than the bias register holds, and its
-    reset potential lies no more thresholds away from rest than the membrane register."""
+    reset potential lies no more thresholds away from rest than the membrane register.
+
+    Fix: Lower biases or the leak potential, move the reset potential nearer to rest, or raise the thresholds.
+    """
     arithmetic = _arithmetic(case)
     for name, found in _reaches(case) if arithmetic is not None else ():
         if found.lowest <= 0 or arithmetic is None or not found.spiking:
@@ -68,7 +77,10 @@ def constant_inputs(case: Case) -> Iterator[Finding]:
 @rule("NC111", "arithmetic.threshold_bits", stops=True)
 def thresholds_of_channels(case: Case) -> Iterator[Finding]:
     """Neurons of a channel, which share its weights, have thresholds in proportion to their gains; all of them are
-    above 0 and within the threshold register."""
+    above 0 and within the threshold register.
+
+    Fix: Give all neurons of a channel gains (r, w_in, threshold) of one sign and of similar size, none of them 0.
+    """
     arithmetic = _arithmetic(case)
     limit = float("inf") if arithmetic is None else 2.0**arithmetic.threshold_bits - 1
     for name, found in _reaches(case):
@@ -79,10 +91,13 @@ def thresholds_of_channels(case: Case) -> Iterator[Finding]:
                             "none of them 0")
 
 
-@rule("NC112", "arithmetic.state_bits", stops=True)
+@rule("NC112", "arithmetic.state_bits", stops=True, decided="deploy")
 def growing_states(case: Case) -> Iterator[Finding]:
-    """Neurons that send several spikes in a step and drive themselves by more than they forget can outgrow their
-    registers; how far they go depends on the data."""
+    """Neurons that send several spikes in a step and drive themselves by more than they forget keep their states within
+    the registers. How far they go depends on the data.
+
+    Fix: Where `deploy` counts a wrap on the data, weaken the loop, or run it with one spike in a step.
+    """
     network = case.network
     if _arithmetic(case) is None or network.conventions.spikes_per_step != "many":
         return

@@ -59,9 +59,13 @@ def target(profile: Profile) -> None:
 
 
 def rules(rows: list[dict[str, Any]]) -> None:
-    """What `check` holds a network against."""
-    table(console(), "Rules of fitting", ("code", "rule", "limit of the profile", "relieved by"),
+    """What `check` holds a network against; of one rule also what mends it beside compression."""
+    out = console()
+    table(out, "Rules of fitting", ("code", "rule", "limit of the profile", "relieved by"),
           [(r["code"], r["text"], r["field"], ", ".join(r["relief"]).replace("_", "-") or "–") for r in rows], left=4)
+    if len(rows) == 1:
+        notes(out, "What else mends it", (r["fix"] for r in rows if r["fix"]))
+        notes(out, "Decided by", (r["decided"] for r in rows if r["decided"] != "check"))
 
 
 def _cores(profile: Profile) -> str:
