@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from layer_problems import SHARE, brute_force_obs, filtered_spikes, loss, on_support, problem, tensors
 
 from neurocompress.compression.hessian import damped
+from neurocompress.compression.ordering import removal_losses
 from neurocompress.compression.prune import ground, prune
 from neurocompress.compression.recipe import METHODS
+from neurocompress.compression.support import admm, largest, spectrum
 
 SUPPORTS = ("magnitude", "obs", "admm")
 
@@ -219,3 +221,47 @@ def test_the_default_support_loses_at_most_what_the_papers_does(sparsity, most):
         plainly.append(magnitude / paper)
     assert np.median(ratios) <= most
     assert np.median(plainly) > 1.2
+
+
+def scores_in_one_number(w, hessian, support, widths, keep, scale):
+    """The priorities as sums of numbers of very different size: what never spiked times 1e-300, zeros 1e-290 above it;
+    2 more on the support of ADMM."""
+    live = hessian.diagonal(dim1=1, dim2=2).sum(0) > 0
+    index = torch.nonzero(live)[:, 0]
+    if support == "magnitude":
+        return w.abs() * scale[:, None]
+    if support == "admm" and len(hessian) == 1:
+        inside = [int(block.sum()) for block in torch.split(live, list(widths))]
+        room = [min(k, len(w) * n) for k, n in zip(keep, inside, strict=True)]
+        score = w.abs() / (2 * float(w.abs().max()) or 1.0)
+        of = spectrum(damped(hessian[0], SHARE)[0][index][:, index])
+        score[:, index] += 2.0 * admm(w[:, index] * scale.sqrt()[:, None], of, inside, room)
+        return score
+    parts = []
+    for part, h in zip(torch.split(w, len(w) // len(hessian)), hessian, strict=True):
+        score = part.abs() * 1e-300
+        inverse = torch.linalg.inv(damped(h, SHARE)[0][index][:, index]).to(torch.float32)
+        score[:, index] = removal_losses(part[:, index], inverse).to(score.dtype) + 1e-290
+        parts.append(score)
+    return torch.cat(parts) * scale[:, None]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 99999), st.sampled_from(SUPPORTS), st.integers(1, 2), st.integers(1, 5), st.integers(2, 9),
+       st.integers(1, 6), st.integers(0, 4), st.data())
+def test_an_order_in_words_is_the_order_that_one_number_gave(seed, support, groups, rows, first, second, dead, data):
+    """Bit for bit: weights that are zero, equal weights, inputs that never spike, rows of no importance, two blocks,
+    two groups."""
+    rng = np.random.default_rng(seed)
+    found = [plain(seed + g, rows, first + second, dead)[:2] for g in range(groups)]
+    weight = np.concatenate([w for w, _ in found])
+    if data.draw(st.booleans()):
+        weight = np.rint(2 * weight) / 2  # zeros and ties
+    importance = rng.choice([0.0, 0.25, 1.0, 3.0], size=groups * rows)
+    keep = [data.draw(st.integers(0, groups * rows * n)) for n in (first, second)]
+    w, h, scale = tensors(weight, np.stack([h for _, h in found]), importance)
+    mask = prune(w, h, (first, second), keep, support=support, importance=scale).mask
+    score = scores_in_one_number(w, h, support, (first, second), keep, scale)
+    expected = [largest(s, k) for s, k in zip(torch.split(score, [first, second], 1), keep, strict=True)]
+    if sum(keep) < w.numel():
+        assert torch.equal(mask, torch.cat(expected, 1))

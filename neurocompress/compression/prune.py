@@ -14,6 +14,11 @@ from .support import Spectrum, admm, largest, refit, spectrum
 
 Ground = Spectrum | Tensor
 
+#: Share of its weight with which an input that never spiked enters the ordering under a limit on fan-in. Its Hessian is
+#: the damping alone; 1e-24 of the loss of an equal weight puts it behind all others, and |w| still orders such inputs
+#: among themselves.
+UNHEARD = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Pruned:
@@ -51,13 +56,17 @@ def prune(
         if known is None:
             known = ground(weight, hessian, support, block_in=block_in, damping=damping, memory=memory,
                            progress=progress)
+        tier = torch.zeros(weight.shape, dtype=torch.int8)
         if isinstance(known, Spectrum):
-            score = _admm_scores(weight, known, live, widths, keep, scale)
-        else:
+            score, tier = weight, _on_support(weight, known, live, widths, keep, scale)
+        elif support == "magnitude":
             score = known * scale[:, None]
-        mask = torch.cat([largest(s, k) for s, k in zip(torch.split(score, list(widths), 1), keep, strict=True)], 1)
+        else:
+            score, tier = _by_loss(known, live, scale)
+        blocks = (torch.split(a, list(widths), 1) for a in (score, tier))
+        mask = torch.cat([largest(s, k, t) for s, t, k in zip(*blocks, keep, strict=True)], 1)
     if fan_in is not None:
-        heard = torch.where(live, weight, weight * 1e-12)  # what never spiked takes no place of what did
+        heard = torch.where(live, weight, weight * UNHEARD)
         for p, (h, _) in zip(parts, inverted, strict=True):
             mask[p] = limited(heard[p], h, mask[p], fan_in, memory)
     found = weight * mask
@@ -72,7 +81,8 @@ def ground(
     progress: Callable[[int], None] | None = None,
 ) -> Ground:
     """What a choice of weights rests on, whatever their number: the spectrum for "admm" (one group only; the ordering
-    takes over elsewhere), the losses (rows, d) of the ordering for "obs", |w| for "magnitude"."""
+    takes over elsewhere), for "obs" the losses (rows, d) of the ordering, with |w| for inputs that never spiked, |w|
+    for "magnitude"."""
     live = hessian.diagonal(dim1=1, dim2=2).sum(0) > 0
     if support == "magnitude":
         return weight.abs()
@@ -80,33 +90,46 @@ def ground(
         index = torch.nonzero(live)[:, 0]
         return spectrum(damped(hessian[0], damping)[0][index][:, index])
     parts = torch.split(weight, len(weight) // len(hessian))
-    return torch.cat([_obs_scores(part, damped(h, damping)[0], live, block_in, memory, progress)
+    return torch.cat([_losses(part, damped(h, damping)[0], live, block_in, memory, progress)
                       for part, h in zip(parts, hessian, strict=True)])
 
 
-def _obs_scores(
+def _losses(
     weight: Tensor, hessian: Tensor, live: Tensor, block_in: int, memory: int, progress: Callable[[int], None] | None
 ) -> Tensor:
-    """Losses of the ordering; inputs that never spike are removed before it, the smallest weights first."""
-    score = weight.abs() * 1e-300
+    """(rows, d): losses of the ordering, which inputs that never spiked take no part in; of these |w|."""
+    score = weight.abs()
     index = torch.nonzero(live)[:, 0]
     inverse = torch.linalg.inv(hessian[index][:, index]).to(torch.float32)
     losses = removal_losses(weight[:, index], inverse, block_in=block_in, memory=memory, progress=progress)
-    score[:, index] = losses.to(score.dtype) + 1e-290
+    score[:, index] = losses.to(score.dtype)
     return score
 
 
-def _admm_scores(
-    weight: Tensor, of: Spectrum, live: Tensor, widths: Sequence[int], keep: Sequence[int], scale: Tensor
+def _by_loss(losses: Tensor, live: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and tiers (rows, d), in which weights stay:
+
+    2. those that cost something, by importance x loss;
+    1. those that cost nothing but may be refitted (zeros of inputs that spiked), by importance;
+    0. those that can change nothing: of inputs that never spiked, by importance x |w|, and of rows without importance.
+    """
+    heard = live[None] & (importance > 0)[:, None]
+    costs = heard & (losses > 0)
+    score = torch.where(heard & ~costs, torch.ones_like(losses), losses) * importance[:, None]
+    return score, heard.to(torch.int8) + costs.to(torch.int8)
+
+
+def _on_support(
+    weight: Tensor, of: Spectrum, live: Tensor, widths: Sequence[int], keep: Sequence[int], importance: Tensor
 ) -> Tensor:
-    """2 on the support of ADMM, below it |w| scaled to less than 1."""
+    """Tiers (rows, d): 1 on the support of ADMM over the inputs that spiked, else 0, where the largest weights stay if
+    there is room left."""
     index = torch.nonzero(live)[:, 0]
     inside = [int(block.sum()) for block in torch.split(live, list(widths))]
     room = [min(k, len(weight) * n) for k, n in zip(keep, inside, strict=True)]
-    score = weight.abs() / (2 * float(weight.abs().max()) or 1.0)
-    found = admm(weight[:, index] * scale.sqrt()[:, None], of, inside, room)
-    score[:, index] += 2.0 * found
-    return score
+    tier = torch.zeros(weight.shape, dtype=torch.int8)
+    tier[:, index] = admm(weight[:, index] * importance.sqrt()[:, None], of, inside, room).to(torch.int8)
+    return tier
 
 
 def limited(weight: Tensor, hessian: Tensor, mask: Tensor, fan_in: int, memory: int = MEMORY) -> Tensor:

@@ -18,12 +18,16 @@ MEMORY = 2**28
 ITERATIONS = 300
 
 
-def largest(score: Tensor, keep: int) -> Tensor:
+def largest(score: Tensor, keep: int, tier: Tensor | None = None) -> Tensor:
     """Mask (rows, d) of the `keep` largest |score| over all rows; ties by position.
 
-    With the losses of the ordering this is the mask of algorithm 2, with the weights that of magnitude pruning.
+    tier: (rows, d) small integers from 0: what is in a higher tier stays first, whatever its score.
+    With the losses of the ordering this is the mask of SBC's algorithm 2, with the weights that of magnitude pruning.
     """
     order = torch.argsort(score.abs().flatten(), descending=True, stable=True)
+    if tier is not None and bool(tier.any()):
+        of = tier.flatten()[order]
+        order = torch.cat([order[of == t] for t in range(int(of.max()), -1, -1)])
     mask = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
     mask[order[:keep]] = True
     return mask.reshape(score.shape)
