@@ -9,7 +9,8 @@ import pytest
 from layer_problems import drawn_network, drawn_spikes
 
 from neurocompress.compression.allocate import kept
-from neurocompress.compression.recipe import METHODS, LayerRecipe, recipe_of
+from neurocompress.compression.methods import methods
+from neurocompress.compression.recipe import LayerRecipe, recipe_of
 from neurocompress.errors import Refused
 from neurocompress.grid import Scheme
 from neurocompress.network.conventions import Conventions
@@ -36,7 +37,7 @@ def zeros(result: Result) -> int:
     return sum(int((~layer.mask).sum()) for layer in result.layers.values())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("asked", [{"sparsity": 0.8}, {"bits": 3}, {"sparsity": 0.7, "bits": 4, "fan_in": 6}],
                          ids=["pruned", "quantized", "both"])
 def test_the_same_call_twice_gives_the_same_bits(method, asked):
@@ -49,7 +50,7 @@ def test_the_same_call_twice_gives_the_same_bits(method, asked):
             assert a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b, (name, field.name)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("allocation", ["uniform", "lamp", "temporal-lamp", "loss"])
 @pytest.mark.parametrize("bits", [None, 3])
 def test_no_layer_is_lost_at_99_percent(method, allocation, bits):
@@ -65,7 +66,7 @@ def test_no_layer_is_lost_at_99_percent(method, allocation, bits):
             assert np.isfinite(layer.bias).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("sparsity", [0.5, 0.93])
 def test_the_asked_share_is_pruned_and_nothing_else(method, sparsity):
     found = compress_network(NETWORK, SPIKES, recipe_of(None, method=method, sparsity=sparsity))
@@ -77,7 +78,7 @@ def test_the_asked_share_is_pruned_and_nothing_else(method, sparsity):
             np.testing.assert_allclose(layer.weight, NETWORK.nodes[name].weight * layer.mask, rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize(("bits", "levels"), [(2, "symmetric"), (4, "twos-complement"), (4, "pairs"), (5, "even")])
 def test_every_weight_lies_on_the_grid(method, bits, levels):
     recipe = recipe_of(None, method=method, bits=bits, sparsity=0.5, grid={"levels": levels})
@@ -105,7 +106,7 @@ def test_scales_are_as_asked_in_threshold_units(method, grid):
             np.testing.assert_allclose(np.minimum(np.abs(mantissa - 0.5), np.abs(mantissa - 1.0)), 0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 def test_a_fan_in_limit_holds_for_every_row(method):
     recipe = recipe_of(None, method=method, fan_in=5, layers=(LayerRecipe(match="fc2", fan_in=3),))
     found = compress_network(NETWORK, SPIKES, recipe)
@@ -153,7 +154,7 @@ def test_bits_for_one_of_two_layers_side_by_side():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("asked", [{"bits": 3}, {"bits": 4, "sparsity": 0.5, "fan_in": 4},
                                    {"sparsity": 0.9, "allocation": "loss"}, {"budget": 600},
                                    {"sparsity": 0.9, "allocation": "temporal-lamp"}],
@@ -189,7 +190,7 @@ def test_a_budget_that_nothing_fits_is_refused():
         compress_network(NETWORK, SPIKES, recipe_of(None, method="sbc", budget=20))
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in DATA_FREE])
+@pytest.mark.parametrize("method", [m for m in methods() if m not in DATA_FREE])
 def test_methods_that_compensate_ask_for_data(method):
     with pytest.raises(Refused, match="calibration data"):
         compress_network(NETWORK, None, recipe_of(None, method=method, bits=4))

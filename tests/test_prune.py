@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from layer_problems import SHARE, brute_force_obs, filtered_spikes, loss, on_support, problem, tensors
 
 from neurocompress.compression.hessian import damped
+from neurocompress.compression.methods import methods
 from neurocompress.compression.ordering import removal_losses
 from neurocompress.compression.prune import ground, prune
-from neurocompress.compression.recipe import METHODS
 from neurocompress.compression.support import admm, largest, spectrum
 
 SUPPORTS = ("magnitude", "obs", "admm")
@@ -214,8 +214,8 @@ def test_the_default_support_loses_at_most_what_the_papers_does(sparsity, most):
         weight, hessian, used = plain(seed, 16, 48)
         keep = round((1 - sparsity) * weight.size)
         ours, paper, magnitude = (
-            loss(weight, prune(*tensors(weight, hessian[None]), (48,), (keep,), support=METHODS[name].support,
-                               compensate=METHODS[name].compensate).weight.numpy(), used).sum()
+            loss(weight, prune(*tensors(weight, hessian[None]), (48,), (keep,), support=methods()[name].support,
+                               compensate=methods()[name].compensate).weight.numpy(), used).sum()
             for name in ("sbc", "sbc-paper", "magnitude"))
         ratios.append(ours / paper)
         plainly.append(magnitude / paper)

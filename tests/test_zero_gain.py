@@ -15,7 +15,8 @@ from neurocompress import compress, deploy, load
 from neurocompress.backends import backend
 from neurocompress.chip.drive import thresholds_by_row
 from neurocompress.chip.profile import load_profile, profile_names
-from neurocompress.compression.recipe import METHODS, recipe_of
+from neurocompress.compression.methods import methods
+from neurocompress.compression.recipe import recipe_of
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -48,7 +49,7 @@ def network(gains: np.ndarray, kind: str = "r", leak: float = 0.0, biased: bool 
 
 @settings(max_examples=60, deadline=None)
 @given(gains=st.lists(st.sampled_from([0.0, 5e-324, 1.0, 0.7, -0.5]), min_size=2, max_size=5),
-       kind=st.sampled_from(["r", "w_in"]), method=st.sampled_from(sorted(METHODS)),
+       kind=st.sampled_from(["r", "w_in"]), method=st.sampled_from(sorted(methods())),
        bits=st.sampled_from([None, 3, 8]), sparsity=st.sampled_from([0.0, 0.5]), biased=st.booleans(),
        leak=st.sampled_from([0.0, 1.5]), scale=st.sampled_from(["per-channel", "per-layer"]))
 def test_no_method_writes_what_is_no_number(

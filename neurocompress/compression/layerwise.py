@@ -45,7 +45,7 @@ def compress_stage(
 ) -> tuple[dict[str, CompressedLayer], Granted | None]:
     """All layers into one population, and the grids that they are on (None: on none).
 
-    keep: weights left in each layer. around: None without calibration data. With the method's `follow`, layers are
+    keep: weights left in each layer. around: None without calibration data. With an asymmetric method, layers are
     fitted to the inputs behind the compressed layers and the target is what the original's inputs gave.
     """
     how, modules = recipe.how, stage.modules
@@ -54,11 +54,11 @@ def compress_stage(
     refined = behaviour is not None and decay is not None and recipe.search
     corrected = recipe.biases == "corrected" and not refined  # refinement moves them itself
     followed: dict[tuple[str, ...], Followed] = {}
-    if how.follow and around is not None and around.compressed.changed:
+    if how.asymmetric and around is not None and around.compressed.changed:
         followed = follow(stage, around.original, around.compressed, around.calibration.samples, how.membrane,
                           corrected)
     tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
-    if how.follow and around is not None and not refined:  # which meets every single spike
+    if how.rate_matching and around is not None and not refined:  # which meets every single spike
         tasks = _as_often(tasks, stage, around)
     if all(grids.bits(name) is None for name in stage.layers):
         return {name: layer for task in tasks for name, layer in _unrounded(task).items()}, None
@@ -101,7 +101,7 @@ def _task(
         known = calibration.grounds[key]
     pruned = prune(
         target, hessian, module.widths, stay, support=support, compensate=how.compensate, fan_in=fan_in,
-        importance=module.importance if how.follow else None, block_in=recipe.block_in, damping=recipe.damping,
+        importance=module.importance if how.row_weights else None, block_in=recipe.block_in, damping=recipe.damping,
         memory=memory, known=known, progress=progress)
     hears = torch.from_numpy(module.hears)[:, None]  # what moves no membrane goes
     used = [damped(h, pruned.damping)[0] for h in hessian]

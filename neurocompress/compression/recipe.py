@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ..by_layer import matches, split
 from ..errors import Problem, Refused
 from ..grid import Levels, Scale, Scheme
 from ..shown import listed
 from ..yaml_file import Part, parse, read_text
+from .methods import Allocation, Method, methods
 
-MethodName = Literal["sbc", "sbc-paper", "exact-obs", "gptq", "magnitude", "rtn"]
-Allocation = Literal["uniform", "lamp", "temporal-lamp", "loss"]
+
+def _known(what: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Names of an open table: what is known is asked when a recipe is read, not when this file is."""
+
+    def check(name: str) -> str:
+        known = tuple(names())
+        if name not in known:
+            raise PydanticCustomError("unknown_name", "unknown {what}", {"what": what, "known": known})
+        return name
+
+    return AfterValidator(check)
+
+
+MethodName = Annotated[str, _known("method", methods)]
 Support = Literal["magnitude", "obs", "admm"]
-
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Bits = Annotated[int, Field(ge=1, le=16)]
 Positive = Annotated[int, Field(ge=1)]
 Listed = Field(strict=False)  # YAML has lists and no tuples; what they hold stays strict
-
-
-@dataclass(frozen=True)
-class Method:
-    """What a method's name stands for.
-
-    membrane: H_SMP = 2 E[(MX)^T MX] instead of H = 2 E[X^T X]. support: how pruned weights are chosen.
-    compensate: whether weights that stay make up for the others (refit, GPTQ). search: whether the end of a grid is
-    searched on the layer's loss, and its integers by descent. follow: whether a layer is fitted to the compressed
-    spikes that it will receive, its rows weigh as much as the weights behind them, and its neurons are to fire as often
-    as before. distill: epochs of a pruned network with the original as its teacher. levels, allocation: the defaults
-    where a recipe names none.
-    """
-
-    membrane: bool
-    support: Support
-    compensate: bool
-    search: bool
-    follow: bool
-    distill: int
-    levels: Levels
-    allocation: Allocation
-
-
-#: One row for each method; `exact-obs` and `gptq` are the pruning and the quantization of one method, as are
-#: `magnitude` and `rtn`. The paper's grid is GPTQ's (two's complement).
-METHODS: dict[str, Method] = {
-    "sbc": Method(True, "admm", True, True, True, 20, "symmetric", "lamp"),
-    "sbc-paper": Method(True, "obs", True, False, False, 0, "twos-complement", "lamp"),
-    "exact-obs": Method(False, "obs", True, False, False, 0, "twos-complement", "lamp"),
-    "gptq": Method(False, "obs", True, False, False, 0, "twos-complement", "lamp"),
-    "magnitude": Method(False, "magnitude", False, False, False, 0, "twos-complement", "lamp"),
-    "rtn": Method(False, "magnitude", False, False, False, 0, "twos-complement", "lamp"),
-}
 
 
 class LayerRecipe(Part):
@@ -116,7 +94,7 @@ class Recipe(Part):
 
     @property
     def how(self) -> Method:
-        return METHODS[self.method]
+        return methods()[self.method]
 
     @property
     def shared_out(self) -> Allocation:
@@ -200,6 +178,8 @@ def recipe_of(base: Recipe | None = None, **flags: Any) -> Recipe:
 
 def _problem(error: Any) -> Problem:
     name, value = ".".join(map(str, error["loc"])), error["input"]
+    if error["type"] == "unknown_name":
+        return Problem(f"unknown {name} '{value}'", fix=f"Known: {', '.join(error['ctx']['known'])}")
     if error["type"] == "literal_error":
         return Problem(f"unknown {name} '{value}'", fix=f"Known: {error['ctx']['expected']}")
     if error["type"] == "extra_forbidden":

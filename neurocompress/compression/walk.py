@@ -81,7 +81,7 @@ def compress(
             if checkpoint:
                 checkpoint.put(stage.population, found)
         done |= found
-        if compressed is not None and recipe.how.follow:
+        if compressed is not None and recipe.how.follows:
             compressed.put(found)
     return Walked(done, granted, fallbacks(done, stages, model, recipe))
 

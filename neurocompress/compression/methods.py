@@ -1,0 +1,82 @@
+"""Methods: what a name such as "sbc" switches on. A new one is a file that calls `method`; an entry point of the group
+"neurocompress.methods" that names the file lets recipes and flags find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Literal
+
+from ..grid import Levels
+
+Allocation = Literal["uniform", "lamp", "temporal-lamp", "loss"]
+
+GROUP = "neurocompress.methods"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """The switches of a method.
+
+    #: membrane: H_SMP = 2 E[(MX)^T MX] of the inputs filtered as the neuron filters them (SBC, eq. 11); without it
+    #:     H = 2 E[X^T X] (OBC, GPTQ).
+    #: support: how the weights that stay are chosen (see prune.prune).
+    #: compensate: weights that stay make up for those that go (least squares on the support, GPTQ on the grid).
+    #: search: the end of a grid is searched on the layer's loss, and its integers by descent.
+    #: asymmetric: a layer is fitted to the compressed spikes that it will receive (asymmetric calibration, GPTAQ).
+    #: row_weights: a row's error counts as much as the weights behind it.
+    #: rate_matching: rows are scaled so that their neurons fire as often as before (see rates).
+    #: distill: epochs of a pruned network with the original as its teacher, where a recipe names none.
+    #: levels, allocation: the defaults where a recipe names none. GPTQ's and the paper's grid is two's complement.
+    """
+
+    membrane: bool = False
+    support: str = "obs"
+    compensate: bool = True
+    search: bool = False
+    asymmetric: bool = False
+    row_weights: bool = False
+    rate_matching: bool = False
+    distill: int = 0
+    levels: Levels = "twos-complement"
+    allocation: Allocation = "lamp"
+
+    @property
+    def follows(self) -> bool:
+        """Whether it looks at what the compressed layers before a stage send."""
+        return self.asymmetric or self.rate_matching
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def method(name: str, found: Method) -> None:
+    """Registers a method under a name. Raises ValueError where the name is taken by another one."""
+    if _METHODS.get(name, found) != found:
+        raise ValueError(f"there is a method '{name}' already")
+    _METHODS[name] = found
+
+
+def methods() -> Mapping[str, Method]:
+    """All methods by name: ours, and those of installed packages."""
+    _load_installed()
+    return _METHODS
+
+
+@cache
+def _load_installed() -> None:
+    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+        point.load()
+
+
+# `exact-obs` and `gptq` are the pruning and the quantization of one method, as are `magnitude` and `rtn`
+method("sbc", Method(membrane=True, support="admm", search=True, asymmetric=True, row_weights=True, rate_matching=True,
+                     distill=20, levels="symmetric"))
+method("sbc-paper", Method(membrane=True))
+method("exact-obs", Method())
+method("gptq", Method())
+method("magnitude", Method(support="magnitude", compensate=False))
+method("rtn", Method(support="magnitude", compensate=False))
