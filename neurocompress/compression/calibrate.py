@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Calibration:
     spikes of each row's neurons over all samples; None where the population sends none, or none of its layers is
     compressed. peak: the largest membrane potential and the largest synaptic contribution to it in one step, in the
     network's units, None of a population without memory. behaviour: of one small enough to be refined neuron by neuron.
-    grounds: of pruning, by module and recipe, as they are found (several recipes may share one calibration)."""
+    """
 
     hessians: dict[Group, Tensor]
     biases: dict[Group, Bias]
@@ -49,7 +49,6 @@ class Calibration:
     peak: Peak | None
     samples: int
     behaviour: Behaviour | None
-    grounds: dict[Hashable, Ground] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -113,7 +112,8 @@ def _refinable(stage: Stage, samples: int, steps: int) -> bool:
 
 
 class Statistics:
-    """Calibrations of a model's stages that several recipes share, as long as their Hessians fit into `memory` bytes.
+    """What several recipes share: calibrations of a model's stages, as long as their Hessians fit into `memory` bytes,
+    and with each the grounds of pruning, by module and way to choose.
 
     membrane: as in `calibrate`.
     """
@@ -121,6 +121,7 @@ class Statistics:
     def __init__(self, model: Model, membrane: bool, memory: int):
         self.model, self.membrane, self.memory = model, membrane, memory
         self._found: dict[tuple[str, tuple[Group, ...]], Calibration] = {}
+        self._grounds: dict[Hashable, Ground] = {}
 
     def of(self, stage: Stage, stream: Stream, progress: Progress | None = None) -> Calibration:
         """Of one stage; `stream`, of the network as it was, is asked where it is not known yet."""
@@ -130,6 +131,14 @@ class Statistics:
             found = calibrate(stage, stream, self.model.samples, membrane=self.membrane, progress=progress)
             if sum(c.bytes for c in self._found.values()) + found.bytes <= self.memory:
                 self._found[key] = found
+        return found
+
+    def ground(self, stage: Stage, how: Hashable, make: Callable[[], Ground]) -> Ground:
+        """What pruning of a stage's original weights rests on; `make` is called where it is not known."""
+        key = stage.population, stage.groups, how
+        found = self._grounds[key] if key in self._grounds else make()
+        if key[:2] in self._found:
+            self._grounds[key] = found
         return found
 
     def each(self, stages: tuple[Stage, ...], progress: Progress | None = None) -> Iterator[tuple[Stage, Calibration]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..network.nodes import Array
-from .calibrate import Calibration
+from .calibrate import Calibration, Statistics
 from .follow import Followed, follow
 from .hessian import Bias, centred, damped
 from .layer import CompressedLayer
@@ -31,10 +31,10 @@ from .refine import Decay
 
 @dataclass(frozen=True, eq=False)
 class Around:
-    """What a stage is compressed with: its statistics in the original, and the two streams where the method looks at
-    what the compressed layers before send."""
+    """What a stage is compressed with: its statistics in the original, what recipes share, and the two streams."""
 
     calibration: Calibration
+    statistics: Statistics
     original: Stream
     compressed: Stream
 
@@ -57,7 +57,7 @@ def compress_stage(
     if how.asymmetric and around is not None and around.compressed.changed:
         followed = follow(stage, around.original, around.compressed, around.calibration.samples, how.membrane,
                           corrected)
-    tasks = [_task(m, keep, calibration, followed, corrected, recipe, memory, progress) for m in modules]
+    tasks = [_task(m, stage, keep, around, followed, corrected, recipe, memory, progress) for m in modules]
     if how.rate_matching and around is not None and not refined:  # which meets every single spike
         tasks = _as_often(tasks, stage, around)
     if all(grids.bits(name) is None for name in stage.layers):
@@ -73,12 +73,13 @@ def compress_stage(
 
 
 def _task(
-    module: Module, keep: Mapping[str, int], calibration: Calibration | None,
+    module: Module, stage: Stage, keep: Mapping[str, int], around: Around | None,
     followed: Mapping[tuple[str, ...], Followed], corrected: bool, recipe: Recipe, memory: int,
     progress: Callable[[int], None] | None,
 ) -> Task:
     how, stay = recipe.how, [keep[n] for n in module.layers]
     groups, d = module.groups, module.weight.shape[1]
+    calibration = None if around is None else around.calibration
     if calibration is None:
         hessian = torch.eye(d, dtype=torch.float64).repeat(groups, 1, 1)
     else:
@@ -93,12 +94,11 @@ def _task(
     limits = {n: recipe.of(n).fan_in for n in module.layers}
     fan_in = min((f for f in limits.values() if f is not None), default=None)
     support, known = recipe.support or how.support, None
-    if calibration is not None and not followed and sum(stay) < target.numel():
-        key = (module.layers, support, recipe.block_in, recipe.damping, corrected)
-        if key not in calibration.grounds:
-            calibration.grounds[key] = ground(target, hessian, support, block_in=recipe.block_in,
-                                              damping=recipe.damping, memory=memory, progress=progress)
-        known = calibration.grounds[key]
+    if around is not None and not followed and sum(stay) < target.numel():
+        known = around.statistics.ground(
+            stage, (module.layers, support, recipe.block_in, recipe.damping, corrected),
+            lambda: ground(target, hessian, support, block_in=recipe.block_in, damping=recipe.damping, memory=memory,
+                           progress=progress))
     pruned = prune(
         target, hessian, module.widths, stay, support=support, compensate=how.compensate, fan_in=fan_in,
         importance=module.importance if how.row_weights else None, block_in=recipe.block_in, damping=recipe.damping,

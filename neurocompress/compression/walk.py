@@ -65,7 +65,7 @@ def compress(
     for place, stage in enumerate(stages):
         around = None
         if statistics is not None and original is not None and compressed is not None:
-            around = Around(statistics.of(stage, original, tell), original, compressed)
+            around = Around(statistics.of(stage, original, tell), statistics, original, compressed)
         tell("compressing", place, len(stages))
         if not stage.modules:
             peak = None if around is None else around.calibration.peak
