@@ -187,3 +187,27 @@ def test_a_file_whose_writing_was_cut_short_before_its_first_node_is_known_as_th
         file["version"] = "1.0.8"
     with pytest.raises(Refused, match="'node' is empty: writing it was cut short"):
         read(tmp_path / "cut.nir")
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("shape", np.zeros((3, 0), dtype=np.int64)), ("shape", np.zeros((0, 2), dtype=np.float16)),
+    ("input_shape", np.zeros((2, 0))), ("stride", np.zeros((1, 0), dtype=np.int8))])
+def test_empty_lists_of_several_axes_are_refused(tmp_path: Path, field: str, value: np.ndarray) -> None:
+    conv = nir.Conv2d((4, 4), np.ones((1, 1, 2, 2)), 1, 0, 1, 1, np.zeros(1))
+    nir.write(tmp_path / "x.nir", nir.NIRGraph.from_list(nir.Input(np.array([1, 4, 4])), conv))
+    with h5py.File(tmp_path / "x.nir", "r+") as file:
+        node = next(file["node/nodes"][n] for n in file["node/nodes"] if field in file["node/nodes"][n])
+        del node[field]
+        node[field] = value
+    assert f"'{field}' holds {value.dtype} values of shape {value.shape}" in refusal(tmp_path / "x.nir")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_empty_list_of_small_floats_is_none(tmp_path: Path) -> None:
+    nir.write(tmp_path / "x.nir", nir.NIRGraph.from_list(nir.Input(np.array([2])), nir.Linear(np.eye(2))))
+    with h5py.File(tmp_path / "x.nir", "r+") as file:
+        nodes = file["node/nodes"]
+        name = next(n for n in nodes if bytes(nodes[n]["type"][()]) == b"Output")
+        del nodes[name]["shape"]
+        nodes[name]["shape"] = np.zeros(0, dtype=np.float16)
+    assert isinstance(read(tmp_path / "x.nir"), Network)

@@ -150,3 +150,9 @@ def test_single_precision_stays_finite_where_the_hessian_is_nearly_singular():
     single, double = (
         loss(weight, on_support(weight, hessian, largest(one, keep).numpy()), hessian).sum() for one in (losses, exact))
     assert single <= 1.02 * double
+
+
+def test_a_block_far_larger_than_a_row_takes_no_more_room_than_the_row():
+    weight, hessian = problem(7, 3, 9)
+    whole, far = (removal_losses(torch.from_numpy(weight), inverse_of(hessian), block_in=b) for b in (9, 10**13))
+    assert torch.equal(whole, far)

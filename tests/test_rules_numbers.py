@@ -13,8 +13,11 @@ from tight_chips import chip
 
 from neurocompress.chip.fit import check_fit, with_rounding
 from neurocompress.chip.profile import load_profile
+from neurocompress.chip.reach import reach
 from neurocompress.compression.recipe import Recipe
 from neurocompress.errors import Refused, Unfit
+from neurocompress.network.connections import Connection
+from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Input, Linear, Neuron, Node, Output, Pool
 from neurocompress.pipeline import Compressed, compress_for
@@ -187,3 +190,12 @@ def test_a_search_that_prunes_leaves_the_verdict_to_deploy(shared: Path) -> None
     assert found.fits
     assert fit.fits
     assert (fit.verdict, {u.code for u in fit.undecided} > set()) == ("decided by deploy", True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_beyond_every_number_in_thresholds_are_infinitely_far() -> None:
+    neuron = Neuron((2,), np.array([1e200, 1.0]), np.array([1e-5, 1.0]), np.zeros(2), np.full(2, 2.0), np.zeros(2))
+    weight = np.full((2, 3), 1e150)
+    c = Connection("fc", "in", "n", weight, None, None, (3,), (2,))
+    found = reach(neuron, [c], (2,), Conventions(dt=1.0))
+    assert found.weights["fc"] == np.inf

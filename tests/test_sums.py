@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from summed_networks import KINDS, drawn, spikes_for
 
-from neurocompress.compression.recipe import METHODS, Recipe
+from neurocompress.compression.methods import methods
+from neurocompress.compression.recipe import Recipe
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import WEIGHTED, Input, Linear, Output
@@ -77,7 +78,7 @@ def weights(network: Network) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(methods()))
 def test_every_method_compresses_each_layer_once(method: str, kind: str) -> None:
     """One mask and one grid for each node of weights, whatever it hears and feeds; no parameter comes or goes."""
     seed = 3

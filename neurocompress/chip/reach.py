@@ -60,6 +60,7 @@ def largest_bias(arithmetic: Arithmetic) -> int:
     return int((2 ** (arithmetic.bias_mantissa_bits - 1) - 1) * 2**arithmetic.bias_exponent_max)
 
 
+@np.errstate(over="ignore")  # what is beyond every number is infinitely far
 def reach(node: Node, into: list[Connection], shape: Shape, conventions: Conventions) -> Reach:
     """into: the connections into the population, with their biases."""
     gain = gains(node, step_of(node, conventions), conventions)

@@ -47,7 +47,7 @@ def removal_losses(
 def _remove(w: Tensor, inverse: Tensor, block: int, count: int, losses: Tensor, work: Tensor) -> None:
     rows, m = w.shape
     every = torch.arange(rows, device=w.device)
-    lazy = max(LAZY, block)
+    lazy = max(LAZY, min(block, count))
     h, shared = inverse.expand(rows, m, m), True  # one for all rows until the first removals are applied
     w = w.clone()
     diagonal = inverse.diagonal().expand(rows, m).clone()

@@ -120,13 +120,13 @@ def _value_problems(key: str, value: object, clip_tau: bool) -> list[tuple[str, 
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
         return [(f"'{key}' is not numeric", "Export the model again")]
     if key in INTEGERS:
-        if value.size and (value.dtype.kind not in "iu" or value.ndim > 1):
+        if value.ndim > 1 or (value.size and value.dtype.kind not in "iu"):
             return [(f"'{key}' holds {value.dtype} values of shape {value.shape}, expected a short list of integers",
                      "Export the model again")]
         if value.size > 32 or (value.size == 0 and key not in OPEN) or (value.size != 1 and key in SINGLE):
             expected = "one" if key in SINGLE else "1 to 32"
             return [(f"'{key}' holds {value.size} numbers, expected {expected}", "Export the model again")]
-        if np.any(value > np.iinfo(np.int32).max) or np.any(value < -np.iinfo(np.int32).max):
+        if value.size and (np.any(value > np.iinfo(np.int32).max) or np.any(value < -np.iinfo(np.int32).max)):
             return [(f"'{key}' is {value.tolist()}, beyond any size", "Export the model again")]
         return []
     if value.dtype.kind == "b":
