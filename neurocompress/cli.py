@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from . import __version__, stopping, streams
+from . import stopping, streams
 from .by_layer import of_flags
 from .errors import Problem, Refused, Unfit
 from .examples import epilog
 from .plain import one_line, printable, to_json
+from .version import __version__
 
 if TYPE_CHECKING:
     from .chip.schema import FanInPolicy

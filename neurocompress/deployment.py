@@ -18,6 +18,7 @@ from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
 from .compression.recipe import recipe_of
 from .data.axes import assumed
+from .data.calibration import Split
 from .data.given import Stream, spikes_of
 from .data.spikes import SpikeData, drawn, fractions, poisson, refuse_labels, taken
 from .encoding import Encoding, encoding
@@ -268,17 +269,6 @@ def quantization_facts(compressed: Compressed, integer: OnChip) -> dict[str, dic
                 "quant_bits": layer.bits, "quant_sign_mode": connection.sign, "quant_exponent": connection.exponent,
                 "quant_target": compressed.profile.name}
     return facts
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which samples calibrated. source: where they came from; synthetic when there was no data.
-    indices: into the data, None for synthetic ones."""
-
-    source: str
-    samples: int
-    synthetic: bool
-    indices: tuple[int, ...] | None
 
 
 def _data(

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .chip.arithmetic import Arithmetic
 from .chip.features import features
 from .chip.graded import Graded, graded_for
 from .chip.incoming import graded_width
-from .chip.integer import Arithmetic
 from .chip.profile import Profile
 from .chip.units import weight_format
 from .data.spikes import fractions

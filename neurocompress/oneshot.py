@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__
 from .chip.drive import gains, row_gain, step_of
 from .compression.calibrate import Statistics
 from .compression.checkpoint import Checkpoint
@@ -31,6 +30,7 @@ from .network.readout import between
 from .progress import Progress, silent
 from .shown import listed
 from .simulation.float import Peak
+from .version import __version__
 
 if TYPE_CHECKING:
     from .compression.finetune import Constraint

@@ -15,15 +15,15 @@ import numpy as np
 
 from .by_layer import ALL, split
 from .chip.analog import on_circuits
+from .chip.arithmetic import Analog, Arithmetic, Unknown
 from .chip.build import build
 from .chip.drive import step_of
 from .chip.features import Features, features, with_conventions
 from .chip.fit import plan_of, refuse_unbuildable
 from .chip.formats import ChipArithmetic
-from .chip.integer import Arithmetic
 from .chip.profile import Profile
 from .chip.reach import Reach, overlap, reach
-from .chip.real import Analog, OnChip, Unknown
+from .chip.real import OnChip
 from .chip.units import Units, WeightFormat, fit_units, weight_format
 from .compression.calibrate import Statistics
 from .compression.layer import CompressedLayer, summary, weights_of

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
-from neurocompress.network.connections import Kernel
+from neurocompress.chip.arithmetic import Arithmetic
+from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.network.kernel import Kernel
 
 #: name -> (network, spikes, what must have been used)
 CASES: dict[str, tuple[IntegerNetwork, np.ndarray, set[str]]] = {}

@@ -7,8 +7,9 @@ from math import prod
 import numpy as np
 from scipy import sparse
 
-from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
-from neurocompress.network.connections import Kernel
+from neurocompress.chip.arithmetic import Arithmetic
+from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.network.kernel import Kernel
 
 Rng = np.random.Generator
 

@@ -12,7 +12,7 @@ from literal_network import Path, paths
 from neurocompress.chip.fan_kernel import KernelFan
 from neurocompress.chip.fan_thin import ThinFan
 from neurocompress.chip.fit import Fit
-from neurocompress.chip.mapping import Layer
+from neurocompress.chip.placed import Layer
 from neurocompress.network.connections import Connection
 
 Place = tuple[int, ...]

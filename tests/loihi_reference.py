@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
+from neurocompress.chip.arithmetic import Arithmetic
+from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
 
 
 @dataclass

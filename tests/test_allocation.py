@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stage_statistics import statistics
 
 from neurocompress.compression.allocate import (
+    Curve,
     Option,
     amplification,
     by_curves,
@@ -23,7 +24,7 @@ from neurocompress.compression.allocate import (
     uniform,
     within_budget,
 )
-from neurocompress.compression.curves import KEPT_SHARES, Curve
+from neurocompress.compression.curves import KEPT_SHARES
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output

@@ -16,7 +16,8 @@ from neurocompress.chip.fan_matrix import ROWS, MatrixFan, per_column
 from neurocompress.chip.fan_parts import GatherFan, parts_of
 from neurocompress.chip.fan_thin import ThinFan, channel_parts
 from neurocompress.chip.memory import FORMULAS
-from neurocompress.network.connections import Connection, Kernel
+from neurocompress.network.connections import Connection
+from neurocompress.network.kernel import Kernel
 from neurocompress.network.nodes import Shape
 
 SEEDS = st.integers(0, 2**32 - 1)

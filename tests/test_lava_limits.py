@@ -12,9 +12,10 @@ import pytest
 from lava_networks import random_network
 from scipy import sparse
 
-from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
+from neurocompress.chip.arithmetic import Arithmetic
+from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Refused
-from neurocompress.network.connections import Kernel
+from neurocompress.network.kernel import Kernel
 from neurocompress.targets.lava import emit, refusals
 from neurocompress.targets.lava.names import identifiers
 from neurocompress.targets.lava.processes import connection_process, is_native, padding

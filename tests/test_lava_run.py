@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
+from neurocompress.chip.arithmetic import Arithmetic
+from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Refused
 from neurocompress.targets.lava import emit, run
 from neurocompress.targets.lava.interpreter import VARIABLE, lava_python

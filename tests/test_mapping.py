@@ -17,8 +17,8 @@ from neurocompress.chip.fan import Fan
 from neurocompress.chip.fan_kernel import KernelFan
 from neurocompress.chip.fan_thin import ThinFan
 from neurocompress.chip.fit import Fit, check_fit
-from neurocompress.chip.mapping import Layer
 from neurocompress.chip.packing import closer, packed
+from neurocompress.chip.placed import Layer
 from neurocompress.chip.profile import Profile, load_profile
 from neurocompress.chip.traffic import traffic
 from neurocompress.network.connections import connections

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from neurocompress.network.connections import Connection, Kernel
+from neurocompress.network.connections import Connection
+from neurocompress.network.kernel import Kernel
 from neurocompress.report.operations import activity, fan_out, neuron_updates, operations, total
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from layer_problems import problem, tensors
 
+from neurocompress.chip.arithmetic import Arithmetic
 from neurocompress.chip.drive import constants
-from neurocompress.chip.integer import Arithmetic, Population
+from neurocompress.chip.integer import Population
 from neurocompress.compression import support
 from neurocompress.compression.hessian import Given, Hessian
 from neurocompress.compression.support import admm, spectrum

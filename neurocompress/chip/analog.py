@@ -17,7 +17,7 @@ from ..errors import refuse
 from ..network.discrete import discretize
 from ..network.graph import Network
 from ..network.nodes import WEIGHTED, Array, Neuron, Node
-from .real import Analog
+from .arithmetic import Analog
 
 #: Where a violation is reported in a person's unit.
 MICROSECONDS = 1e6

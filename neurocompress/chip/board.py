@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .fan import Ints
-from .mapping import Placement
+from .placed import Placement
 from .traffic import Floats, traffic
 
 #: Cores up to which cores are exchanged between chips; beyond, chips take them in the order of the layers.

@@ -13,15 +13,16 @@ from ..network.connections import Connection, Weight, connections
 from ..network.graph import Network
 from ..network.nodes import WEIGHTED, Neuron
 from ..network.readout import last_population, sends_spikes
+from .arithmetic import Analog, Arithmetic
 from .build_integer import integer_population
 from .build_real import real_population
 from .delays import lag, latencies, waits
 from .drive import gains, row_gain, step_of
 from .features import Features
 from .formats import ChipArithmetic
-from .integer import Arithmetic, IntegerNetwork, Population, Synapses
+from .integer import IntegerNetwork, Population, Synapses
 from .reach import by_row
-from .real import Analog, OnChip, RealNetwork, RealPopulation
+from .real import OnChip, RealNetwork, RealPopulation
 from .units import Units, WeightFormat
 
 

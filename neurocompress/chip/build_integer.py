@@ -8,8 +8,9 @@ from ..network.connections import Connection
 from ..network.graph import Network
 from ..network.nodes import Array, Neuron
 from ..network.resets import resets_late
+from .arithmetic import Arithmetic
 from .drive import constants, gains, per_neuron, step_of, thresholds_by_row
-from .integer import Arithmetic, Population
+from .integer import Population
 from .units import Units
 
 

@@ -10,7 +10,8 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network.connections import Connection, Kernel
+from ..network.connections import Connection
+from ..network.kernel import Kernel
 from ..network.nodes import Shape
 from .fan import Cut, Format, Ints, Load, sizes
 

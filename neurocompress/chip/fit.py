@@ -21,8 +21,8 @@ from .cut import Limits
 from .expected import below_a_step
 from .fixes import with_fixes
 from .layer_cores import core_list, own_cores
-from .mapping import Layer
 from .memory import ESTIMATES
+from .placed import Layer
 from .plan import Plan
 from .rules import Unchecked, Undecided, Violation
 from .schema import FanInPolicy, Profile

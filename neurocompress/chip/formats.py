@@ -15,9 +15,8 @@ from pydantic import Field
 
 from ..errors import refuse
 from ..yaml_file import Part
+from .arithmetic import Analog, Arithmetic, FloatState
 from .entry import Amount, Entry, Width
-from .integer import Arithmetic
-from .real import Analog, FloatState
 
 Range = Annotated[list[Amount], Field(min_length=2, max_length=2)]
 

@@ -16,42 +16,19 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from ..network.connections import Kernel, Weight
+from ..network.connections import Weight
 from ..network.conventions import Reading
+from ..network.kernel import Kernel
 from ..network.nodes import Shape
 from ..network.readout import described
 from ..shown import listed, times
+from .arithmetic import Arithmetic
 from .graded import Graded
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 Ints = np.ndarray  # integer arrays that broadcast to a population's shape
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Number formats of a chip's neurons, as its profile gives them. u_wraps: else it is clipped as v is. assumed:
-    sentences on what is not public."""
-
-    state_bits: int = 24
-    decay_bits: int = 12
-    activation_shift: int = 6
-    threshold_bits: int = 17
-    threshold_shift: int = 6
-    bias_mantissa_bits: int = 13
-    bias_exponent_max: int = 7
-    bias_exponent_min: int = 0
-    weight_exponent_min: int = -7
-    weight_exponent_max: int = 7
-    delay_max: int = 63
-    u_wraps: bool = True
-    source: str = ""
-    assumed: tuple[str, ...] = ()
-
-    @property
-    def state_max(self) -> int:
-        return 1 << (self.state_bits - 1)
 
 
 @dataclass(frozen=True, eq=False)

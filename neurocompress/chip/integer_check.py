@@ -14,13 +14,14 @@ import numpy as np
 from scipy import sparse
 
 from ..errors import Problem, Refused
-from ..network.connections import Kernel
 from ..network.conventions import Conventions, Reading
 from ..network.discrete import Step
+from ..network.kernel import Kernel
 from ..network.nodes import Shape
 from ..network.shapes import windows
-from .integer import Arithmetic, IntegerNetwork, Population, Synapses
-from .real import Analog, OnChip, RealPopulation
+from .arithmetic import Analog, Arithmetic
+from .integer import IntegerNetwork, Population, Synapses
+from .real import OnChip, RealPopulation
 
 #: Neurons of one population, and of all; steps of a delay; bits of anything.
 MAX_NEURONS, MAX_STEPS, MAX_BITS = 2**26, 10_000, 64

@@ -13,13 +13,14 @@ from scipy import sparse
 from ..data.arrays import read_arrays, save_arrays
 from ..errors import refuse
 from ..network import conventions
-from ..network.connections import Kernel
 from ..network.conventions import Conventions
 from ..network.discrete import Step
+from ..network.kernel import Kernel
+from .arithmetic import Analog, Arithmetic, FloatState, Unknown
 from .graded import Graded
-from .integer import Arithmetic, IntegerNetwork, Population, Synapses
+from .integer import IntegerNetwork, Population, Synapses
 from .integer_check import check_network
-from .real import Analog, FloatState, OnChip, RealNetwork, RealPopulation, Unknown
+from .real import OnChip, RealNetwork, RealPopulation
 
 FORMAT = "neurocompress-integer/1"
 

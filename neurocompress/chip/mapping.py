@@ -6,7 +6,7 @@ The same network always gives the same placement.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from .cut import Cutter, Incoming, Limits
 from .fan import Cut, Format, Ints
 from .memory import FORMULAS
 from .packing import closer, in_order, packed
+from .placed import Layer, Placement
 from .schema import Profile
 from .traffic import traffic
 from .wiring import Wiring, likeness
@@ -24,56 +25,6 @@ Memo = dict[Hashable, tuple[Any, Any]]
 
 #: The formula of a chip that stores synapses in a way that is not public; nothing is held against it.
 LEAST = "weight-and-index-bits"
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A population on its cores; all arrays are (pieces,) int64.
-
-    neurons: neurons of the network; compartments: what they take on the chip.
-    memory, longest: bits of synapse memory (and neuron state), bits of the longest list of one axon.
-    axons_out: entries for what leaves the core. delay_slots: compartments x 2^delay bits.
-    fan_in: the most synapses that end in one neuron of the chip, all connections together.
-    at: the core of each piece. population: of the network; another than `name` for partial sums.
-    """
-
-    name: str
-    population: str
-    incoming: tuple[Incoming, ...]
-    cut: Cut
-    at: Ints
-    neurons: Ints
-    compartments: Ints
-    axons_in: Ints
-    axons_out: Ints
-    synapses: Ints
-    memory: Ints
-    longest: Ints
-    delay_slots: Ints
-    fan_in: int
-
-    @property
-    def cores(self) -> int:
-        """Pieces, each on a core; several layers may share one."""
-        return self.neurons.size
-
-    @property
-    def title(self) -> str:
-        """The name its users know it by: the node that holds its weights, or the neurons' own."""
-        trained = [i.connection.name for i in self.incoming if i.connection.trained]
-        return trained[0] if trained else self.name
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Every layer in order of computation. Cores are numbered from 0 in the order of the pieces on them."""
-
-    layers: tuple[Layer, ...]
-    chips: int
-
-    @property
-    def cores(self) -> int:
-        return max((int(layer.at.max()) + 1 for layer in self.layers), default=0)
 
 
 def place(

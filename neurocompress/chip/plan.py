@@ -17,8 +17,9 @@ from .cut import Limits, fan
 from .delays import extra_delays
 from .expected import Pruner, filled, limited
 from .fan import Fan, Ints
-from .mapping import Layer, Placement, place
+from .mapping import place
 from .memory import stored_bits
+from .placed import Layer, Placement
 from .reach import Reach
 from .rules import RULES, Case, Finding, Violation, findings
 from .schema import FanInPolicy, Profile

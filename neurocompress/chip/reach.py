@@ -11,8 +11,8 @@ import numpy as np
 from ..network.connections import Connection
 from ..network.conventions import Conventions
 from ..network.nodes import Array, Neuron, Node, Shape
+from .arithmetic import Arithmetic
 from .drive import constants, gains, per_neuron, row_gain, step_of, thresholds_by_row
-from .integer import Arithmetic
 from .units import WeightFormat
 
 #: Room above the largest potential seen in calibration before the chip's registers end.

@@ -13,42 +13,8 @@ from dataclasses import dataclass
 from ..network.conventions import Conventions
 from ..network.discrete import Step
 from ..network.nodes import Array, Shape
+from .arithmetic import Analog, FloatState
 from .integer import ChipNetwork, IntegerNetwork
-
-
-@dataclass(frozen=True)
-class FloatState:
-    """States in float32. assumed: sentences on what is not public."""
-
-    source: str = ""
-    assumed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Unknown(FloatState):
-    """Stands where a chip's arithmetic is not public: its numbers are stored, and nothing is emulated."""
-
-
-@dataclass(frozen=True)
-class Analog:
-    """Circuits in continuous time, each a little different.
-
-    acceleration: seconds of the model in one second of the chip. tau_mem, tau_syn: shortest and longest time constants
-    in seconds of the chip; refractory: shortest pause after a spike, likewise.
-    spread_*: standard deviation of the fixed pattern, relative to the value, after the chip's own calibration.
-    """
-
-    acceleration: float
-    tau_mem: tuple[float, float]
-    tau_syn: tuple[float, float]
-    refractory: float
-    spread_weight: float
-    spread_synapse: float
-    spread_threshold: float
-    spread_tau_mem: float
-    spread_tau_syn: float
-    source: str = ""
-    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

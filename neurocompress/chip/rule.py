@@ -14,7 +14,7 @@ from ..network.connections import Connection
 from ..network.graph import Network
 from ..shown import brief
 from .entry import Entry
-from .mapping import Placement
+from .placed import Placement
 from .reach import Reach
 from .schema import Profile
 

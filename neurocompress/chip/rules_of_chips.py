@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from .entry import Entry
 from .fan import Ints
-from .mapping import Layer
 from .memory import BLOCKS
+from .placed import Layer
 from .rule import Case, Finding, Unchecked, Violation, limit_of, rule
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .analog import at_speed, breaches
-from .real import Analog
+from .arithmetic import Analog
 from .rule import Case, Finding, Violation, rule
 
 

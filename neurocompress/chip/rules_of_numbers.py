@@ -11,7 +11,7 @@ import numpy as np
 
 from ..network.discrete import discretize
 from ..network.nodes import Neuron
-from .integer import Arithmetic
+from .arithmetic import Arithmetic
 from .reach import Reach, largest_bias, largest_weight, reach
 from .rule import Case, Finding, Undecided, Violation, rule
 from .units import weight_format

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .fan import Ints, pieces
-
-if TYPE_CHECKING:
-    from .mapping import Layer
+from .placed import Layer
 
 Floats = NDArray[np.float64]
 

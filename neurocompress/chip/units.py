@@ -17,8 +17,8 @@ import numpy as np
 from ..errors import refuse
 from ..grid import Grid
 from ..network.nodes import Array
+from .arithmetic import Arithmetic
 from .formats import ChipArithmetic
-from .integer import Arithmetic
 from .schema import Profile
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ..network.nodes import Array
-
-if TYPE_CHECKING:
-    from .curves import Curve
 
 
 def kept(sizes: Mapping[str, int], sparsity: float) -> int:
@@ -166,3 +164,13 @@ def within_budget(options: Mapping[str, Sequence[Option]], budget: int) -> dict[
         chosen[name] = int(choice[at])
         at -= -(-options[name][chosen[name]].bytes // cell)
     return {name: chosen[name] for name in options}
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """keep: weights that stay, falling from all of them. loss: mean over rows of importance x error, in squared
+    thresholds. layers: by layer, the weights that stay at each point."""
+
+    keep: Array
+    loss: Array
+    layers: dict[str, Array]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from ..network.nodes import Array
-from .allocate import Option
+from .allocate import Curve, Option
 from .hessian import damped
 from .module import Module
 from .prune import ground, prune
@@ -17,16 +14,6 @@ from .recipe import Recipe
 
 #: Shares of a module's weights at which its loss is measured; between them it is interpolated.
 KEPT_SHARES = (0.5, 0.3, 0.18, 0.1, 0.06, 0.035, 0.02, 0.012, 0.007)
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """keep: weights that stay, falling from all of them. loss: mean over rows of importance x error, in squared
-    thresholds. layers: by layer, the weights that stay at each point."""
-
-    keep: Array
-    loss: Array
-    layers: dict[str, Array]
 
 
 def loss_curves(module: Module, hessian: torch.Tensor, recipe: Recipe, memory: int) -> Curve:

@@ -51,3 +51,14 @@ def held_out(n: int) -> NDArray[np.bool_]:
     found[HELD_OUT - 1 :: HELD_OUT] = True
     found[-1:] = found[-1:] | (n < HELD_OUT)
     return found
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples calibrated. source: where they came from; synthetic when there was no data.
+    indices: into the data, None for synthetic ones."""
+
+    source: str
+    samples: int
+    synthetic: bool
+    indices: tuple[int, ...] | None

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
-from .connections import Kernel
 from .graph import SOURCES, Edge, Network
+from .kernel import Kernel
 from .nodes import Conv, Delay, Flatten, Linear, Node, Output, Pool, Scale, Shape
 from .shapes import output_shape
 

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..network.connections import Connection, Kernel
+from ..network.connections import Connection
+from ..network.kernel import Kernel
 from ..shown import brief
 
 Ints = NDArray[np.int64]

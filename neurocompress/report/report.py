@@ -5,27 +5,25 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..chip.fit import Fit
 from ..chip.profile import Profile
 from ..chip.real import OnChip
+from ..data.calibration import Split
 from ..network.connections import Connection, connections
 from ..network.graph import Network
 from ..pipeline import Compressed
 from ..shown import listed, several
 from ..simulation.emulator import Overflow
+from ..version import __version__
 from .energy import Energy, energy
 from .inputs import InputReport
 from .operations import Operations, neuron_updates, operations, total
 from .readout import ReadOut, read_out
 from .verify import Change, Drift, Run, VirtualChips
-
-if TYPE_CHECKING:
-    from ..deployment import Split
 
 SCHEMA = "neurocompress.report/1"
 

@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
+from ..chip.arithmetic import Analog
 from ..chip.integer import IntegerNetwork
-from ..chip.real import Analog, OnChip, RealNetwork
+from ..chip.real import OnChip, RealNetwork
 from ..data.spikes import SpikeData
 from ..deployed import Deployed
 from ..network.graph import Network

@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
+from ..chip.arithmetic import Analog
 from ..chip.integer import Synapses
-from ..chip.real import Analog, RealNetwork, RealPopulation
+from ..chip.real import RealNetwork, RealPopulation
 from ..network.nodes import Array
 from ..network.readout import scores
 from .emulator import emulate

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..chip.arithmetic import Unknown
 from ..chip.integer import IntegerNetwork
-from ..chip.real import OnChip, Unknown
+from ..chip.real import OnChip
 from ..errors import Problem, Refused, refuse
 from ..network.graph import strongly_connected
 from .delivery import deliver, delivered, lags_of

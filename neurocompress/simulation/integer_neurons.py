@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..chip.integer import Arithmetic, Population
+from ..chip.arithmetic import Arithmetic
+from ..chip.integer import Population
 
 
 class IntegerNeurons:

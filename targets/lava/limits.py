@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from neurocompress.chip.integer import Arithmetic, IntegerNetwork, Population, Synapses
+from neurocompress.chip.arithmetic import Arithmetic
+from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Problem
 
 from .processes import INT32, largest_input, largest_message, largest_sum
