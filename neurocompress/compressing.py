@@ -21,13 +21,13 @@ from .reading import as_kept
 from .verbs import load
 
 if TYPE_CHECKING:
+    from .compressed import Compressed
     from .compression.recipe import Recipe
     from .data.calibration import CalibrationSet
     from .data.given import Data
     from .models import Model
     from .oneshot import Result
-    from .pipeline import Compressed
-    from .report.compressed import Measured
+    from .report.measure import Measured
 
 
 #: Samples of a stream of batches that calibrate where the caller does not say how many.
@@ -150,7 +150,7 @@ def compress_file(
     from .data.spikes import drawn, load_spikes, refuse_labels
     from .oneshot import Result, finetuned, save
     from .places import compressed_network, free_file
-    from .report.compressed import measure
+    from .report.measure import measure
 
     kept = Path(f"{out}.partial")
     free_file(out, "compress", compressed_network, (model, data, recipe))

@@ -19,7 +19,6 @@ from .network.nodes import Shape
 if TYPE_CHECKING:
     from .chip.real import OnChip
     from .data.spikes import SpikeData
-    from .verbs import Simulation
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class Deployed:
         """What the chip receives: whole numbers, (samples, timesteps, *shape of the chip's input). Raises `Refused` for
         what its messages do not hold: the emulation would compute something else."""
         from .data.spikes import fractions
-        from .encoding import sent
+        from .simulation.messages import sent
 
         found = sent(data.spikes, self.integer.graded_input, self.host, progress)
         most = max(1, (1 << self.integer.input_message_bits) - 1)
@@ -85,18 +84,6 @@ class Deployed:
             raise refuse(f"its model has no part behind '{self.integer.input}'", fix="Deploy the model again")
         own = self.on_host(data.spikes, names)
         return own | simulate(parts.chip, sent, tuple(n for n in names if n not in own), progress=progress)
-
-    def with_notes(self, run: Callable[[Callable[[SpikeData], SpikeData]], Simulation]) -> Simulation:
-        """A run, and what became of its values on their way to the chip. run: passes all data through what it gets."""
-        beyond = total = 0
-
-        def note(data: SpikeData) -> SpikeData:
-            nonlocal beyond, total
-            beyond, total = beyond + self.clipped(data.spikes), total + data.spikes.size
-            return data
-
-        found = run(note)
-        return replace(found, notes=(*self.said(beyond, total), *found.notes))
 
     def clipped(self, values: np.ndarray) -> int:
         """How many values its messages do not reach."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .chip.features import features, readout_on, with_conventions
 from .chip.fit import Fit
 from .chip.profile import Profile, load_profile, profile_text
 from .chip.real import OnChip
+from .compressed import Compressed, quantization_facts
 from .compression.recipe import recipe_of
 from .data.axes import assumed
 from .data.calibration import Split
@@ -30,7 +31,7 @@ from .network.conventions import Overrides, overrides, shown
 from .network.encoder import InputMode, behind_input, joined, unscaled
 from .network.graph import Network
 from .network.readout import Mode
-from .pipeline import Compressed, learned
+from .pipeline import learned
 from .progress import Progress, silent
 from .report.inputs import input_report
 from .report.report import Report, make_report
@@ -256,19 +257,6 @@ def write_bundle(
             if hasattr(emits, "emit"):
                 emits.emit(integer, made / name)
         (made / bundle.REPORT).write_text(bundle.seal(made, report.to_dict()), encoding="utf-8")
-
-
-def quantization_facts(compressed: Compressed, integer: OnChip) -> dict[str, dict[str, Any]]:
-    """What a reader needs to get the chip's integers back from the weights: by node of weights."""
-    facts: dict[str, dict[str, Any]] = {}
-    for connection in integer.synapses:
-        layer = compressed.layers.get(connection.name)
-        if layer is not None:
-            facts[connection.name] = {
-                "quant_weight_int": layer.m, "quant_weight_scale": np.asarray(layer.step, dtype=np.float64).reshape(-1),
-                "quant_bits": layer.bits, "quant_sign_mode": connection.sign, "quant_exponent": connection.exponent,
-                "quant_target": compressed.profile.name}
-    return facts
 
 
 def _data(

@@ -24,13 +24,12 @@ from .network.connections import connections
 from .network.encoder import MODES, scaled, split, up_to
 from .network.graph import Network
 from .pipeline import ChipGrids, Choice, arithmetic_of, on_chip
-from .simulation.float import Peak, batches, simulate
+from .simulation.float import Peak, batches
+from .simulation.messages import sent
 from .simulation.stored import as_stored
 
 #: Fewest bits of a graded input that are tried before the host is asked.
 FEWEST_BITS = 4
-#: Bytes of the host's spikes that are computed at once, four bytes each.
-HOST_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,23 +53,6 @@ class Encoding:
         """What the chip receives for values (samples, timesteps, *input shape): whole numbers, (samples, timesteps,
         *shape of the chip's input)."""
         return sent(values, self.graded, self.host, progress)
-
-
-def sent(values: np.ndarray, graded: Graded | None, host: Network | None,
-         progress: Callable[[int], None] | None = None) -> np.ndarray:
-    """Values as messages: through a graded step, through a host network, or as they are."""
-    if graded is not None:
-        return graded.sent(values)
-    if host is None:
-        return values
-    parts = []
-    size = max(1, HOST_BYTES // (4 * values.shape[1] * int(np.prod(host.shapes[host.output]))))
-    for start in range(0, len(values), size):
-        found = simulate(host, values[start : start + size])["output"]
-        parts.append(found.astype(np.uint8 if found.max(initial=0) < 256 else np.int16))
-        if progress:
-            progress(min(start + size, len(values)))
-    return np.concatenate(parts)
 
 
 def encoding(

@@ -30,6 +30,7 @@ from .chip.search import (
     prunes,
     widths_of,
 )
+from .compressed import Compressed
 from .compression.calibrate import Statistics
 from .compression.curves import loss_curves, rounding_loss, whole_loss
 from .compression.model import MEMORY
@@ -38,9 +39,9 @@ from .data.calibration import CalibrationSet
 from .errors import Problem, Unfit
 from .network.graph import Network
 from .network.readout import Tail
-from .pipeline import Compressed, compress_for, for_rules, statistics_for
+from .network.titles import titles_of
+from .pipeline import compress_for, for_rules, statistics_for
 from .progress import Progress
-from .report.titles import titles_of
 
 #: Compressions at most before the search gives up: the real masks are a little unlike the expected ones.
 ROUNDS = 12

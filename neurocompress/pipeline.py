@@ -7,26 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from glob import escape
-from pathlib import Path
 
 import numpy as np
 
 from .by_layer import ALL, split
 from .chip.analog import on_circuits
 from .chip.arithmetic import Analog, Arithmetic, Unknown
-from .chip.build import build
 from .chip.drive import step_of
 from .chip.features import Features, features, with_conventions
 from .chip.fit import plan_of, refuse_unbuildable
 from .chip.formats import ChipArithmetic
 from .chip.profile import Profile
 from .chip.reach import Reach, overlap, reach
-from .chip.real import OnChip
 from .chip.units import Units, WeightFormat, fit_units, weight_format
+from .compressed import Compressed
 from .compression.calibrate import Statistics
-from .compression.layer import CompressedLayer, summary, weights_of
+from .compression.layer import weights_of
 from .compression.model import MEMORY
 from .compression.network_model import NetworkModel, compressed_groups
 from .compression.onto_grid import Granted
@@ -40,10 +36,8 @@ from .network.connections import Connection, connections
 from .network.discrete import threshold_of
 from .network.graph import Network
 from .network.nodes import Array
-from .network.readout import Tail
 from .oneshot import nothing_to_learn, row_gains, tuned
 from .progress import Progress
-from .shown import listed
 from .simulation.float import Peak
 
 #: Largest potential in thresholds that is expected where no data says.
@@ -52,73 +46,6 @@ PEAK_WITHOUT_DATA = 32.0
 REAL = 2**40
 #: A grid with a smaller share of its levels in use is worth a sentence.
 COARSE = 0.4
-
-
-@dataclass(frozen=True, eq=False)
-class Compressed:
-    """A network on a chip's grid.
-
-    network: canonical, its weights on the grid, in the model's own units. original: canonical, before compression.
-    layers: by node of weights. units: by population. fmt and features: the chip's, from its profile.
-    arithmetic: what its neurons compute with; where that is not public real numbers stand for it, and the chip's
-    network is written but not emulated. tail: how the network ends; without it all of it lies on the chip.
-    """
-
-    original: Network
-    network: Network
-    layers: dict[str, CompressedLayer]
-    units: dict[str, Units]
-    fmt: WeightFormat
-    features: Features
-    profile: Profile
-    arithmetic: ChipArithmetic
-    recipe: Recipe
-    notes: tuple[str, ...]
-    tail: Tail | None = None
-
-    @property
-    def whole(self) -> Network:
-        """The compressed network with what the host computes behind it."""
-        return self.network if self.tail is None else self.tail.whole(self.network)
-
-    @property
-    def whole_original(self) -> Network:
-        """The same before compression."""
-        return self.original if self.tail is None else self.tail.whole(self.original)
-
-    def __repr__(self) -> str:
-        return listed(f"Compressed for {self.profile.title} by {self.recipe.method}",
-                      (f"{name}: {summary(layer)}" for name, layer in self.layers.items()), self.notes)
-
-    def save(self, path: str | Path) -> None:
-        """Writes the network as a NIR file, with what gives the chip's integers back. Raises `Refused`."""
-        from .backends import backend
-        from .deployment import quantization_facts
-
-        backend("nir").write(self.network, path, metadata=quantization_facts(self, self.integer))
-
-    @property
-    def emulated(self) -> bool:
-        """Whether the chip's arithmetic is known."""
-        return not isinstance(self.arithmetic, Unknown)
-
-    @cached_property
-    def integer(self) -> OnChip:
-        return self.integer_network()
-
-    def integer_network(self, input_bits: int = 0) -> OnChip:
-        """The network as the chip stores it. Raises `Refused` for everything the chip can not hold."""
-        return build(
-            self.network, {n: layer.m for n, layer in self.layers.items() if layer.m is not None}, self.units, self.fmt,
-            self.arithmetic, self.features, input_bits,
-            {n: weight_format(self.profile, x.bits) for n, x in self.layers.items() if x.bits != self.fmt.bits},
-            host=self.tail is not None and bool(self.tail.edges))
-
-    @property
-    def bits(self) -> int | dict[str, int]:
-        """Stored bits of all layers, or by layer where they differ ("*": of whatever else is stored)."""
-        own = {escape(n): x.bits for n, x in self.layers.items() if x.bits and x.bits != self.fmt.bits}
-        return {ALL: self.fmt.bits} | own if own else self.fmt.bits
 
 
 def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:

@@ -25,8 +25,8 @@ from .network.encoder import InputMode
 from .network.graph import Network
 from .network.readout import Mode, Tail
 from .progress import Progress, silent
-from .reading import Potential, Reader, Sums, as_on, as_read
-from .shown import listed, percent
+from .reading import Reader, Sums, as_on, as_read
+from .results import Comparison, Simulation
 
 if TYPE_CHECKING:
     from .chip.real import OnChip
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .data.given import Data, Stream
     from .data.spikes import SpikeData
     from .models import Model
-    from .report.verify import Change, Engine, Run
+    from .report.verify import Engine
     from .simulation.emulator import Overflow
 
 ENGINES = ("float", "emulator", "lava")
@@ -128,37 +128,6 @@ def check_compressed(
     return replace(fit, notes=(*said, *fit.notes), read_by=ends.by, host=tuple(ends.host)), found
 
 
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    """arrays: "output" and every recorded node, (samples, timesteps, *shape); of a stream of batches only what was
-    recorded. accuracy: percent, None without labels. overflow: of the emulator, by population. mismatches: Lava against
-    the emulator, by population, when Lava ran. seconds_per_step: of Lava. rates: of the output and every recorded node,
-    share of neurons and steps with a spike; potentials: of those that send no spikes. read_by: how the class is read.
-    titles: what people are shown instead of names that are
-    numbers."""
-
-    engine: str
-    arrays: dict[str, np.ndarray]
-    classes: np.ndarray
-    accuracy: float | None
-    overflow: dict[str, Overflow]
-    mismatches: dict[str, int] | None
-    seconds_per_step: float | None
-    notes: tuple[str, ...]
-    samples: int
-    steps: int
-    rates: dict[str, float]
-    titles: Mapping[str, str]
-    potentials: dict[str, Potential]
-    read_by: str
-
-    def __repr__(self) -> str:
-        head = f"Simulation ({self.engine}): {self.samples:,} samples of {self.steps} steps, {percent(self.accuracy)}"
-        return listed(head, (f"arrays[{name!r}]: {a.dtype} {a.shape}" for name, a in self.arrays.items()),
-                      (f"{name}: {rate:.4f} values per neuron and step are not 0" for name, rate in self.rates.items()),
-                      self.notes)
-
-
 def simulate(
     model: Model, data: Data, *, engine: str = "float", steps: int | None = None, preset: str | None = None,
     dt: float | None = None, reset: str | None = None, convention: Overrides = (), record: Iterable[str] = (),
@@ -202,7 +171,7 @@ def simulate(
         check_record(network, others)
         reader = Reader.of(network, names)
         if path is not None and bundle.is_bundle(path) and (there := deployed(path)).real:
-            return there.with_notes(lambda note: _gathered(
+            return _with_notes(there, lambda note: _gathered(
                 "float", lambda given, told: (there.in_float(network, note(given), others, told), {}),
                 spikes_of(data, there.input_shape, analog=True, steps=steps), names, reader, network, tell,
                 "simulating"))
@@ -216,12 +185,26 @@ def simulate(
     chip = _Chip(there := deployed(path), names)
     tell("reading the data", 0, 0)
     if engine == "emulator":
-        return there.with_notes(lambda note: _gathered(
+        return _with_notes(there, lambda note: _gathered(
             "emulator", lambda given, told: chip.emulated(note(given), told),
             spikes_of(data, there.input_shape, analog=True, steps=steps), names, chip.reader, there.integer, tell,
             "emulating"))
-    return there.with_notes(lambda note: _in_lava(
+    return _with_notes(there, lambda note: _in_lava(
         path, chip, note(held(data, there.input_shape, analog=True, steps=steps)), tell, timeout_s))
+
+
+
+def _with_notes(there: Deployed, run: Callable[[Callable[[SpikeData], SpikeData]], Simulation]) -> Simulation:
+    """A run, and what became of its values on their way to the chip. run: passes all data through what it gets."""
+    beyond = total = 0
+
+    def note(data: SpikeData) -> SpikeData:
+        nonlocal beyond, total
+        beyond, total = beyond + there.clipped(data.spikes), total + data.spikes.size
+        return data
+
+    found = run(note)
+    return replace(found, notes=(*there.said(beyond, total), *found.notes))
 
 
 class _Chip:
@@ -282,7 +265,7 @@ def _gathered(
     """Runs data, or batch by batch a stream of it, and keeps what was asked for."""
     from .data.axes import assumed
     from .data.spikes import SpikeData, refuse_labels
-    from .report.titles import all_titles
+    from .network.titles import all_titles
     from .simulation.emulator import Overflow
 
     kept = tuple(dict.fromkeys((*names, "output"))) if isinstance(given, SpikeData) else names
@@ -312,29 +295,6 @@ def _gathered(
         engine, {name: np.concatenate(several) if len(several) > 1 else several[0] for name, several in parts.items()},
         found, 100.0 * float(np.mean(found == np.concatenate(labels))) if labels else None, overflow, None, None,
         (*network.notes, *axes, *said), samples, steps, sums.rates, all_titles(network), sums.potentials, reader.by)
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Two networks on the same data. accuracy: percent of A and B, None without labels. agreement: percent of samples
-    given the same class. populations: those that both have."""
-
-    a: str
-    b: str
-    samples: int
-    accuracy: tuple[float, float] | None
-    agreement: float
-    populations: tuple[Change, ...]
-    runs: tuple[Run, Run]
-    notes: tuple[str, ...]
-    titles: Mapping[str, str]
-
-    def __repr__(self) -> str:
-        right = "" if self.accuracy is None else f", accuracy {self.accuracy[0]:.2f} % and {self.accuracy[1]:.2f} %"
-        return listed(f"Comparison of {self.a} and {self.b}", (
-            f"{self.samples:,} samples, {self.agreement:.2f} % of them given the same class{right}",), (
-            f"{c.population}: {c.rate_before:.4f} and {c.rate_after:.4f} spikes per neuron and step, "
-            f"{c.mismatches:,} values differ" for c in self.populations), self.notes)
 
 
 def compare(
@@ -419,7 +379,7 @@ def _notes_on(side: _Runnable, spikes: np.ndarray) -> tuple[str, ...]:
 
 def _runnable(model: Model, beside: Model, asked: Mapping[str, Any], readout: Mode) -> _Runnable:
     """A bundle as its emulator, a model as its float simulation, read as the user asks or as the other one was."""
-    from .report.titles import all_titles
+    from .network.titles import all_titles
     from .report.verify import deployed_engine, float_engine
 
     path, other = path_of(model), path_of(beside)

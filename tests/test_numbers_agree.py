@@ -24,8 +24,9 @@ from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Node, Output, Pool, Scale
 from neurocompress.oneshot import Result
-from neurocompress.report.compressed import compressed_data, measure
+from neurocompress.report.compressed import compressed_data
 from neurocompress.report.inspect import inspect_network
+from neurocompress.report.measure import measure
 from neurocompress.report.tables import USED
 
 CHIPS = ("loihi1", "loihi2", "spinnaker2", "brainscales2", "tianjic")

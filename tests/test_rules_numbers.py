@@ -14,13 +14,14 @@ from tight_chips import chip
 from neurocompress.chip.fit import check_fit, with_rounding
 from neurocompress.chip.profile import load_profile
 from neurocompress.chip.reach import reach
+from neurocompress.compressed import Compressed
 from neurocompress.compression.recipe import Recipe
 from neurocompress.errors import Refused, Unfit
 from neurocompress.network.connections import Connection
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Input, Linear, Neuron, Node, Output, Pool
-from neurocompress.pipeline import Compressed, compress_for
+from neurocompress.pipeline import compress_for
 from neurocompress.verbs import check
 
 LOIHI1, TIANJIC = load_profile("loihi1"), load_profile("tianjic")

@@ -15,8 +15,8 @@ from rich.cells import cell_len
 
 import neurocompress as nc
 from neurocompress.data.spikes import load_spikes
+from neurocompress.network.titles import titles_of
 from neurocompress.report.layout import layout, shortened
-from neurocompress.report.titles import titles_of
 
 #: Numbers as figures.py writes them, whole.
 NUMBER = re.compile(r"\d[\d,.]*")

@@ -11,7 +11,7 @@ from ..network.conventions import Conventions
 from ..network.graph import Network
 from ..network.nodes import Conv, Delay, Flatten, Linear, Neuron, Node, Pool, Scale, Threshold, parameters
 from ..network.presets import MEANINGS, flag
-from .titles import node_kind
+from ..network.titles import node_kind
 
 
 def inspect_network(network: Network) -> dict[str, Any]:

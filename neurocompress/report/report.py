@@ -12,10 +12,10 @@ import numpy as np
 from ..chip.fit import Fit
 from ..chip.profile import Profile
 from ..chip.real import OnChip
+from ..compressed import Compressed
 from ..data.calibration import Split
 from ..network.connections import Connection, connections
 from ..network.graph import Network
-from ..pipeline import Compressed
 from ..shown import listed, several
 from ..simulation.emulator import Overflow
 from ..version import __version__

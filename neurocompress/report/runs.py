@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..network.titles import titled
 from ..shown import times
 from .figures import change, count, percent, rate, share
 from .tables import console, membranes, notes, table
-from .titles import titled
 from .verify import VAN_ROSSUM_TAU
 
 if TYPE_CHECKING:
-    from ..verbs import Comparison, Simulation
+    from ..results import Comparison, Simulation
 
 #: Classes of this many samples are printed; all of them are in the JSON.
 SHOWN = 20

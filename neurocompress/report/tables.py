@@ -17,11 +17,11 @@ from rich.text import Text
 from ..chip.fit import Fit
 from ..chip.search import BOUND
 from ..network.assumed import quiet
+from ..network.titles import titles_of
 from ..plain import one_line, printable
 from ..shown import times
 from .figures import amount, change, count, joules, percent, rate, share, size
 from .layout import layout
-from .titles import titles_of
 
 if TYPE_CHECKING:
     from ..chip.search import Found

@@ -6,19 +6,32 @@ JSON, files and Python keep the plain name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ..network.graph import Network
-from ..network.nodes import Conv, Linear, Neuron, Node, Pool, Shape
 from ..shown import times
-
-if TYPE_CHECKING:
-    from ..chip.real import OnChip
+from .graph import Network
+from .nodes import Conv, Linear, Neuron, Node, Pool, Shape
 
 #: Names that say nothing: "0", "1", "3.0".
 NUMBER = re.compile(r"\d+(\.\d+)*")
+
+
+class Population(Protocol):
+    """What is read of a population on a chip."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> Shape: ...
+
+
+class Populated(Protocol):
+    """A network on its chip."""
+
+    @property
+    def populations(self) -> Sequence[Population]: ...
 
 
 def layer_title(name: str, node: Node, shape: Shape) -> str:
@@ -36,7 +49,7 @@ def layer_title(name: str, node: Node, shape: Shape) -> str:
     return f"layer {name} ({kind} {times(sizes)})"
 
 
-def all_titles(network: Network | OnChip) -> dict[str, str]:
+def all_titles(network: Network | Populated) -> dict[str, str]:
     """The titles of all nodes (of a chip's network: populations) whose names are numbers."""
     if isinstance(network, Network):
         return {name: layer_title(name, node, network.shapes[name]) for name, node in network.nodes.items()
