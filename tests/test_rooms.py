@@ -41,7 +41,7 @@ ROOMS = (
     ("mathematics",
      "compression.allocate compression.correlation compression.hessian compression.ordering "
      "compression.prune compression.quantize compression.support"),
-    ("layers", "compression.layer compression.model compression.module compression.recipe"),
+    ("layers", "compression.layer compression.methods compression.model compression.module compression.recipe"),
     ("layer by layer",
      "compression.calibrate compression.checkpoint compression.curves compression.follow "
      "compression.layerwise compression.onto_grid compression.rates compression.refine compression.walk"),
