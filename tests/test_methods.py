@@ -8,11 +8,14 @@ from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
+import torch
 from layer_problems import drawn_network, drawn_spikes
 
 from neurocompress.compression import methods as table
+from neurocompress.compression import supports
 from neurocompress.compression.methods import Method, method, methods
 from neurocompress.compression.recipe import recipe_of
+from neurocompress.compression.supports import Choosing, Ground, Magnitudes, support
 from neurocompress.errors import Refused
 from neurocompress.oneshot import compress_network
 
@@ -42,6 +45,29 @@ def test_a_method_that_is_registered_is_one_of_all(own: None) -> None:
     method("mine", replace(methods()["sbc"], support="magnitude"))  # a file that is read twice says the same
     with pytest.raises(ValueError, match="there is a method 'mine' already"):
         method("mine", Method())
+
+
+def test_a_way_to_choose_weights_is_a_function(own: None) -> None:
+    """The smallest weights stay: nobody else would."""
+    before = dict(supports.SUPPORTS)
+
+    @support("smallest")
+    def smallest(weight: torch.Tensor, hessian: torch.Tensor, how: Choosing) -> Ground:
+        return Magnitudes(1 / (1e-9 + weight.abs()))
+
+    try:
+        method("smallest", Method(support="smallest", compensate=False))
+        found = compress_network(NETWORK, None, recipe_of(method="smallest", sparsity=0.5, allocation="uniform"))
+        for name, layer in found.layers.items():
+            whole = np.abs(NETWORK.nodes[name].weight)
+            assert whole[layer.mask].max() <= whole[~layer.mask].min()
+        with pytest.raises(Refused, match=r"unknown support 'other'\. Known: magnitude, obs, admm, smallest"):
+            recipe_of(support="other")
+        with pytest.raises(ValueError, match="there is a support 'smallest' already"):
+            support("smallest")(supports.by_magnitude)
+    finally:
+        supports.SUPPORTS.clear()
+        supports.SUPPORTS.update(before)
 
 
 def test_methods_of_installed_packages_are_found(own: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from ..simulation.float import Peak
 from .hessian import Bias, Given, Hessian, filtered
 from .model import Model, Stage, Stream
 from .module import Module
-from .prune import Ground
 from .refine import FEATURES_MAX
+from .supports import Ground
 
 Group = tuple[str, ...]
 

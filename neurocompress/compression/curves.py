@@ -8,9 +8,10 @@ import torch
 from .allocate import Curve, Option
 from .hessian import damped
 from .module import Module
-from .prune import ground, prune
+from .prune import prune
 from .quantize import gptq, inverse_factor, layer_error
 from .recipe import Recipe
+from .supports import SUPPORTS, Choosing
 
 #: Shares of a module's weights at which its loss is measured; between them it is interpolated.
 KEPT_SHARES = (0.5, 0.3, 0.18, 0.1, 0.06, 0.035, 0.02, 0.012, 0.007)
@@ -22,11 +23,12 @@ def loss_curves(module: Module, hessian: torch.Tensor, recipe: Recipe, memory: i
     keep, loss = [rows * d], [0.0]
     layers = {n: [rows * w] for n, w in zip(module.layers, module.widths, strict=True)}
     support = recipe.support or recipe.how.support
-    known = ground(module.weight, hessian, support, block_in=recipe.block_in, damping=recipe.damping, memory=memory)
+    how = Choosing(recipe.block_in, recipe.damping, memory)
+    known = SUPPORTS[support](module.weight, hessian, how)
     for share in KEPT_SHARES:
         count = max(1, round(share * rows * d))
-        pruned = prune(module.weight, hessian, (d,), (count,), support=support, importance=module.importance,
-                       block_in=recipe.block_in, damping=recipe.damping, memory=memory, known=known)
+        pruned = prune(module.weight, hessian, (d,), (count,), support=support, importance=module.importance, how=how,
+                       known=known)
         keep.append(count)
         loss.append(_loss(module, pruned.weight, hessian))
         for name, mask in module.split(pruned.mask).items():

@@ -22,11 +22,12 @@ from .layer import CompressedLayer
 from .model import MEMORY, Stage, Stream
 from .module import Module
 from .onto_grid import Granted, Grids, OnGrid, Task, joined, onto_grid
-from .prune import ground, prune
+from .prune import prune
 from .quantize import inverse_factor, layer_error
 from .rates import GAINS, row_scales
 from .recipe import Recipe
 from .refine import Decay
+from .supports import SUPPORTS, Choosing
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +95,14 @@ def _task(
     limits = {n: recipe.of(n).fan_in for n in module.layers}
     fan_in = min((f for f in limits.values() if f is not None), default=None)
     support, known = recipe.support or how.support, None
+    choosing = Choosing(recipe.block_in, recipe.damping, memory, progress)
     if around is not None and not followed and sum(stay) < target.numel():
         known = around.statistics.ground(
             stage, (module.layers, support, recipe.block_in, recipe.damping, corrected),
-            lambda: ground(target, hessian, support, block_in=recipe.block_in, damping=recipe.damping, memory=memory,
-                           progress=progress))
+            lambda: SUPPORTS[support](target, hessian, choosing))
     pruned = prune(
         target, hessian, module.widths, stay, support=support, compensate=how.compensate, fan_in=fan_in,
-        importance=module.importance if how.row_weights else None, block_in=recipe.block_in, damping=recipe.damping,
-        memory=memory, known=known, progress=progress)
+        importance=module.importance if how.row_weights else None, how=choosing, known=known)
     hears = torch.from_numpy(module.hears)[:, None]  # what moves no membrane goes
     used = [damped(h, pruned.damping)[0] for h in hessian]
     factors = [inverse_factor(h) for h in used] if how.compensate else None

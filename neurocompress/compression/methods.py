@@ -23,7 +23,7 @@ class Method:
 
     #: membrane: H_SMP = 2 E[(MX)^T MX] of the inputs filtered as the neuron filters them (SBC, eq. 11); without it
     #:     H = 2 E[X^T X] (OBC, GPTQ).
-    #: support: how the weights that stay are chosen (see prune.prune).
+    #: support: how the weights that stay are chosen (a name of supports.SUPPORTS).
     #: compensate: weights that stay make up for those that go (least squares on the support, GPTQ on the grid).
     #: search: the end of a grid is searched on the layer's loss, and its integers by descent.
     #: asymmetric: a layer is fitted to the compressed spikes that it will receive (asymmetric calibration, GPTAQ).

@@ -30,7 +30,16 @@ def _known(what: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
 
 
 MethodName = Annotated[str, _known("method", methods)]
-Support = Literal["magnitude", "obs", "admm"]
+
+
+def _supports() -> Iterable[str]:
+    from .supports import SUPPORTS  # which needs torch
+
+    methods()  # those of installed packages, too
+    return SUPPORTS
+
+
+Support = Annotated[str, _known("support", _supports)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Bits = Annotated[int, Field(ge=1, le=16)]
 Positive = Annotated[int, Field(ge=1)]
