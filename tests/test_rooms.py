@@ -40,7 +40,7 @@ ROOMS = (
     ("fit", "chip.fit chip.fixes chip.plan chip.search"),
     ("mathematics",
      "compression.allocate compression.correlation compression.hessian compression.ordering "
-     "compression.prune compression.quantize compression.support"),
+     "compression.prune compression.quantize compression.support compression.supports"),
     ("layers", "compression.layer compression.methods compression.model compression.module compression.recipe"),
     ("layer by layer",
      "compression.calibrate compression.checkpoint compression.curves compression.follow "
