@@ -35,7 +35,7 @@ ROOMS = (
      "chip.board chip.cut chip.expected chip.fan chip.fan_kernel chip.fan_matrix chip.fan_parts "
      "chip.fan_thin chip.layer_cores chip.mapping chip.packing chip.placed chip.traffic chip.wiring"),
     ("rules",
-     "chip.rule chip.rules chip.rules_of_chips chip.rules_of_circuits chip.rules_of_crossbars "
+     "chip.rule chip.rules chip.rules_of_chips chip.rules_of_circuits chip.rules_of_cores chip.rules_of_crossbars "
      "chip.rules_of_files chip.rules_of_layer_cores chip.rules_of_numbers chip.rules_page"),
     ("fit", "chip.fit chip.fixes chip.plan chip.search"),
     ("mathematics",
