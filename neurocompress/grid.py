@@ -20,14 +20,17 @@ SCALES: tuple[str, ...] = get_args(Scale)
 class Grid:
     """Weights step * m with integers m_min <= m <= m_max that are multiples of `stride`.
 
-    step: float64, not 0, broadcasts against a (rows, columns) weight matrix; rows are output neurons or channels.
-    A negative step mirrors an unsymmetric range. m_min: -m_max when None. Limits and stride are integers, or arrays
-    that broadcast likewise (layers of different bits side by side).
+    Every field broadcasts against a (rows, columns) weight matrix, whose rows are output neurons or channels: limits
+    and stride are arrays where layers of different bits lie side by side.
     """
 
+    #: Weight units per integer, float64, not 0. A negative one mirrors an unsymmetric range.
     step: Array
+    #: Largest integer.
     m_max: int | np.ndarray
+    #: Smallest integer; -m_max when None.
     m_min: int | np.ndarray | None = None
+    #: What all integers are multiples of.
     stride: int | np.ndarray = 1
 
     @staticmethod
@@ -59,19 +62,18 @@ class Grid:
 
 @dataclass(frozen=True)
 class Scheme:
-    """A kind of grid, before its steps are known.
+    """A kind of grid, before its steps are known."""
 
-    bits: stored bits per weight, 2 to 16 (at 1 bit a symmetric grid is ternary).
-    levels: "symmetric" |m| <= 2^(bits-1) - 1 (ternary at 2 bits);
-        "twos-complement" -2^(bits-1) <= m <= 2^(bits-1) - 1 (GPTQ's and the paper's grid);
-        "pairs" |m| <= 2^bits - 1: an excitatory and an inhibitory unsigned weight for each input, one of them 0;
-        "even" even |m| <= 2^bits - 2: the sign costs the lowest bit, where one connection mixes signs.
-    scale: one step for each row, or one for the layer. power_of_two: steps are powers of two (a shared exponent).
-    """
-
+    #: Stored bits per weight, 2 to 16 (at 1 bit a symmetric grid is ternary).
     bits: int
+    #: "symmetric": |m| <= 2^(bits-1) - 1 (ternary at 2 bits).
+    #: "twos-complement": -2^(bits-1) <= m <= 2^(bits-1) - 1 (GPTQ's and the paper's grid).
+    #: "pairs": |m| <= 2^bits - 1, an excitatory and an inhibitory unsigned weight for each input, one of them 0.
+    #: "even": even |m| <= 2^bits - 2, the sign costs the lowest bit, where one connection mixes signs.
     levels: Levels = "symmetric"
+    #: One step for each row ("per-channel"), or one for the layer ("per-layer").
     scale: Scale = "per-channel"
+    #: Steps are powers of two (a shared exponent).
     power_of_two: bool = False
 
     @property

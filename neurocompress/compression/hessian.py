@@ -1,9 +1,13 @@
 """Second-order statistics of a layer's input: H = 2 E[(MX)^T MX], streamed over calibration data.
 
 M is the neuron's own filter, so that H measures the membrane potential that the weights cause (surrogate
-membrane potential, Spiking Brain Compression eq. 11): for a LIF neuron the leaky kernel
-k[t] = beta^t, for IF all ones, for CubaLIF the synaptic and the membrane filter one after the other. MX is a
-running sum; no matrix M is ever built. Without M, H is that of OBC and GPTQ.
+membrane potential, Spiking Brain Compression, arXiv 2506.03996, eq. 11). With X (T, d) the inputs of one sample,
+
+    M[t, s] = k[t - s] for s <= t, else 0       (T, T)   k[t] = beta^t (LIF), 1 (IF), both filters in turn (CubaLIF)
+    H       = 2 E[(MX)^T MX]                    (d, d)   mean over samples, time steps and, of a convolution, windows
+    loss    = (w - q) H (w - q)^T / 2           ()       of a row w: mean squared error of its surrogate potential
+
+MX is a running sum; no matrix M is ever built. Without M, H is that of OBC (arXiv 2208.11580) and GPTQ (2210.17323).
 """
 
 from __future__ import annotations
@@ -34,6 +38,9 @@ COPY = 200
 
 def filtered(x: Tensor, step: Step) -> Tensor:
     """M x along axis 0: x (timesteps, batch, features) through the neuron's linear filters, without resets.
+
+        i[t] = alpha i[t - 1] + x[t]        (batch, features)   with a synapse; else i = x
+        v[t] = beta v[t - 1] + i[t]         (batch, features)
 
     A population whose neurons differ uses the mean of their factors. Constant gains are left out: they cancel.
     """
@@ -92,10 +99,15 @@ class Bias(NamedTuple):
 
 
 def centred(hessian: Tensor, left: Bias, right: Bias) -> Tensor:
-    """H with the bias eliminated: what is left of the loss when each row's bias is free to be the best one.
+    """H with the bias eliminated, (groups, d, d): what is left of the loss when each row's bias is the best one.
 
-    The minimum over b of E|M(D x + b)|^2 is D (H - h h^T / u) D^T with h = 2 E[Mx M1], u = 2 E[(M1)^2]. left and right:
-    of the two inputs of a cross term; both the same for a Hessian.
+    For D = w - q, the minimum over b of 2 E|M(D x + b)|^2 is D (H - h h^T / u) D^T, with
+
+        h = 2 E[(MX)^T M1]      (d,)
+        u = 2 E[(M1)^2]         ()
+
+    (the Schur complement of the constant input). left and right: of the two inputs of a cross term; both the same for a
+    Hessian.
     """
     return hessian - left.drive[:, :, None] * right.drive[:, None, :] / right.unit
 
@@ -243,9 +255,10 @@ def rows_of(inputs: Sequence[Given], part: slice, chosen: Tensor | None, groups:
 
 
 def damped(hessian: Tensor, share: float = 0.01) -> tuple[Tensor, float]:
-    """H + share x (mean of its diagonal) x I, positive definite, and the share used.
+    """H + share x (mean of its diagonal) x I, positive definite, (d, d), and the share used.
 
-    hessian: (d, d) float64. The share grows tenfold until the matrix can be inverted.
+    hessian: (d, d) float64. share: 1 % as in GPTQ (arXiv 2210.17323, section 4, step 3) and SBC; it grows tenfold until
+    the matrix can be inverted.
     """
     mean = float(hessian.diagonal().mean()) or 1.0
     while True:

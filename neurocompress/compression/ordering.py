@@ -1,7 +1,17 @@
 """The order in which Optimal Brain Surgeon removes the weights of a layer, and what each removal costs.
 
-Exact OBS removes, row by row, the weight of least w_p^2 / [H^-1]_pp, moves its value onto the others and takes the
-input out of H^-1 (Frantar & Alistarh 2022; Spiking Brain Compression, algorithm 1, with B_in weights at a time).
+Exact OBS takes one weight p after the other out of a row w (d,) with inverse Hessian H^-1 (d, d) of the inputs left:
+
+    p     = argmin w_p^2 / [H^-1]_pp                      ()       twice what the row's loss rises by
+    w     = w - w_p / [H^-1]_pp  H^-1_p                   (d,)     the others make up for it; w_p is 0 then
+    H^-1  = H^-1 - H^-1_p^T H^-1_p / [H^-1]_pp            (d, d)   input p is out
+
+(Hassibi and Stork 1993; row by row: Frantar and Alistarh 2022, arXiv 2208.11580, section 4, lemma 1). With a block P of
+B_in weights at a time (Spiking Brain Compression, arXiv 2506.03996, algorithm 1):
+
+    w     = w - w_P ([H^-1]_PP)^-1 H^-1_P                 (d,)
+    H^-1  = H^-1 - H^-1_P^T ([H^-1]_PP)^-1 H^-1_P         (d, d)
+
 A removal changes the d x d inverse by one outer product. These products are gathered and applied as one matrix
 product (as GPTQ does for columns), so that the work runs at the speed of matrix multiplication and the result stays
 that of one removal at a time: choosing the next weight needs only the diagonal and one column, both exact.
@@ -24,7 +34,8 @@ def removal_losses(
     weight: Tensor, inverse: Tensor, *, block_in: int = 1, removals: int | None = None, memory: int = MEMORY,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Loss of every weight when OBS removed it, (rows, d) of the dtype of `inverse`; infinite where it was kept.
+    """w_p^2 / [H^-1]_pp of every weight when OBS removed it, (rows, d) of the dtype of `inverse`; infinite where it was
+    kept. With blocks of several weights, what each would have cost alone.
 
     weight: (rows, d). inverse: (d, d), of the damped Hessian of all rows. block_in: weights that a row loses
     together (B_in of the paper's algorithm 1; 1 is exact OBS). removals: per row, d without it. memory: bytes for

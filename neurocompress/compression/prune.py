@@ -37,6 +37,9 @@ def prune(
 ) -> Pruned:
     """A (rows, d) float64 matrix with keep[i] weights left in its i-th block of widths[i] columns.
 
+        mask = the highest of a support's tiers and scores, in each block of columns      (rows, d)   see supports
+        q_S  = H_SS^-1 (H w)_S    on each row's support S, 0 elsewhere                    (rows, d)   see refit
+
     hessian: (groups, d, d), each for rows / groups rows. support: a name of SUPPORTS. fan_in: at most so many inputs of
     each row; the ones of least OBS loss go. compensate: refit what stays. importance: (rows,) what a row's error
     counts. known: what the support rests on for the same weights and Hessian, where it is there already.

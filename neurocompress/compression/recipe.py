@@ -47,58 +47,69 @@ Listed = Field(strict=False)  # YAML has lists and no tuples; what they hold sta
 
 
 class LayerRecipe(Part):
-    """Exceptions for the layers whose name matches `match` (shell pattern); later entries win.
+    """Exceptions for some layers; what is None is the recipe's. Later entries win."""
 
-    sparsity, bits, fan_in replace the recipe's. keep: the layer stays as it is.
-    """
-
+    #: Shell pattern of the layers' names.
     match: Annotated[str, Field(min_length=1)]
+    #: Share of zeros of each of these layers; they take no part in the allocation then.
     sparsity: Share | None = None
+    #: Stored bits per weight.
     bits: Bits | None = None
+    #: Most inputs of each neuron.
     fan_in: Positive | None = None
+    #: The layers stay as they are.
     keep: bool = False
 
 
 class GridRecipe(Part):
-    """The kind of grid; see grid.Scheme. ends: of its range, at the largest weight ("min-max") or where the layer's
-    loss is least ("search"); the method's without it."""
+    """The kind of grid; see grid.Scheme."""
 
+    #: Which integers it has; the method's when None.
     levels: Levels | None = None
+    #: One step for each row, or one for the layer.
     scale: Scale = "per-channel"
+    #: Steps are powers of two.
     power_of_two: bool = False
+    #: Of its range: at the largest weight ("min-max"), or where the layer's loss is least ("search"); the method's when
+    #: None.
     ends: Literal["min-max", "search"] | None = None
 
 
 class Recipe(Part):
-    """How to compress a network.
-
-    bits: None leaves the weights that stay in floating point. sparsity: share of zeros over all layers that are
-    compressed, shared out by `allocation`. budget: bytes for all weights instead of a sparsity (allocation "loss"); it
-    chooses bits among `budget_bits` and a sparsity for each layer. fan_in: at most so many inputs of each neuron.
-    support: replaces the method's way to choose pruned weights. block_in: weights that a row loses at once in the OBS
-    ordering. distill: epochs in which the weights that stay learn the outputs of the uncompressed network on the
-    calibration data, without labels (compression.finetune); the method's where a recipe that prunes names none.
-    biases: "corrected" lets each bias, where there is one, make up for the mean error of its row. damping:
-    added to the Hessian's diagonal, as a share of its mean.
-    """
+    """How to compress a network: the keys of a YAML recipe, and the flags of `compress`."""
 
     def __repr__(self) -> str:
         given = self.model_dump(mode="json", exclude_defaults=True) | {"method": self.method}
         return listed(f"Recipe({', '.join(f'{key}={text!r}' for key, text in given.items())})")
 
+    #: One of the methods; what it switches on is the default of much below.
     method: MethodName = "sbc"
+    #: Stored bits per weight; None leaves the weights that stay in floating point.
     bits: Bits | None = None
+    #: Share of zeros over all layers that are compressed, shared out by `allocation`.
     sparsity: Share = 0.0
+    #: Bytes for all weights instead of bits and sparsity: chooses both for each layer (allocation "loss").
     budget: Positive | None = None
+    #: Bits that a budget chooses among.
     budget_bits: Annotated[tuple[Bits, ...], Listed, Field(min_length=1)] = (8, 6, 4, 3, 2)
+    #: How the sparsity is shared out; the method's when None.
     allocation: Allocation | None = None
+    #: Most inputs of each neuron.
     fan_in: Positive | None = None
+    #: The kind of grid.
     grid: GridRecipe = GridRecipe()
+    #: How pruned weights are chosen; the method's when None.
     support: Support | None = None
+    #: Weights that a row loses at once in the OBS ordering.
     block_in: Positive = 1
+    #: Epochs in which the weights that stay learn the outputs of the uncompressed network on the calibration data,
+    #: without labels (compression.finetune); the method's where a recipe that prunes names none.
     distill: Annotated[int, Field(ge=0)] | None = None
+    #: "corrected" lets each bias, where there is one, make up for the mean error of its row.
     biases: Literal["kept", "corrected"] = "kept"
+    #: Added to the Hessian's diagonal, as a share of its mean.
     damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    #: Exceptions by name.
     layers: Annotated[tuple[LayerRecipe, ...], Listed] = ()
 
     @property

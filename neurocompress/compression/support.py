@@ -34,10 +34,18 @@ def largest(score: Tensor, keep: int, tier: Tensor | None = None) -> Tensor:
 
 
 def refit(weight: Tensor, hessian: Tensor, mask: Tensor, memory: int = MEMORY) -> Tensor:
-    """The rows q with q = 0 outside `mask` that minimize (w - q) H (w - q)^T: least squares on each row's support.
+    """The rows q with q = 0 outside `mask` that minimize (w - q) H (w - q)^T: float64 (rows, d).
 
-    Group OBS (algorithm 2, step 2) gives the same numbers; this solves H_SS q_S = (H w)_S, which is the smaller
-    system at high sparsity. float64 throughout.
+    Row by row, with S its support:
+
+        H_SS q_S = (H w)_S              (|S|, |S|) (|S|,) = (|S|,)
+
+    Group OBS (SBC, arXiv 2506.03996, algorithm 2, step 2), with P the pruned weights,
+
+        q = w - w_P ([H^-1]_PP)^-1 H^-1_P       (d,)
+
+    gives the same numbers; the system on S is the smaller one at high sparsity. weight: (rows, d), hessian: (d, d)
+    damped, both float64. mask: (rows, d) bool. memory: bytes of the systems that are solved at the same time.
     """
     rows = len(weight)
     target = weight @ hessian
@@ -76,6 +84,10 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(hessian: Tensor) -> Spectrum:
+    """Of a damped Hessian (d, d) float64, scaled by s = diag(H)^(1/2) so that no input counts more for being frequent:
+
+        V diag(lambda) V^T = H / (s s^T)        (d, d)
+    """
     scale = hessian.diagonal().sqrt()
     values, vectors = torch.linalg.eigh(hessian / (scale[:, None] * scale[None]))
     return Spectrum(scale, values.clamp_min(0).to(torch.float32), vectors.to(torch.float32))
@@ -86,9 +98,18 @@ def admm(
 ) -> Tensor:
     """Mask (rows, d) of a good support with keep[i] weights in the i-th block of widths[i] columns, by ADMM.
 
-    Alternates the unconstrained minimum with the projection onto the `keep` largest weights of each block (ALPS,
-    arXiv 2406.07831, sections 3.1 and 3.2: Hessian scaled to a unit diagonal, one eigendecomposition, a penalty that
-    rises until the support stays).
+    Alternates the unconstrained minimum with the projection P onto the `keep` largest weights of each block (ALPS, Meng
+    et al. 2024, arXiv 2406.07831, sections 3.1 and 3.2; ADMM: Boyd et al. 2011, section 3.1). With W' = W s and
+    H' = V diag(lambda) V^T the scaled weights and Hessian of `spectrum`, D the weights that keep the constraint,
+    U their dual and rho the penalty:
+
+        A   = (W' H' - U + rho D) V diag(1 / (lambda + rho)) V^T        (rows, d)   least loss near D
+        D   = P(A + U / rho)                                            (rows, d)
+        U   = U + rho (A - D)                                           (rows, d)
+        rho = 1.3, 1.2 or 1.1 rho, every third round                    ()          the more, the more of D changed
+
+    One eigendecomposition serves all rounds, because rho only shifts the spectrum. It ends when a support lasts for
+    three rounds. The values are left to `refit`. float32: what is chosen is a mask.
     """
     scale, values, vectors = of
     scaled = (weight * scale).to(torch.float32)

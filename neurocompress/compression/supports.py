@@ -113,12 +113,14 @@ class OnSpectrum:
 
 @support("magnitude")
 def by_magnitude(weight: Tensor, hessian: Tensor, how: Choosing) -> Ground:
+    """The largest |w| (Han et al. 2015)."""
     return Magnitudes(weight.abs())
 
 
 @support("obs")
 def by_removal(weight: Tensor, hessian: Tensor, how: Choosing) -> Ground:
-    """One removal after the other, each of least loss (algorithm 1 of SBC)."""
+    """One removal after the other, each of least loss (SBC, arXiv 2506.03996, algorithms 1 and 2, that is OBC, arXiv
+    2208.11580, with the losses of all rows compared); see ordering."""
     live = spiked(hessian)
     index = torch.nonzero(live)[:, 0]
     losses = weight.abs()
@@ -133,7 +135,7 @@ def by_removal(weight: Tensor, hessian: Tensor, how: Choosing) -> Ground:
 
 @support("admm")
 def by_splitting(weight: Tensor, hessian: Tensor, how: Choosing) -> Ground:
-    """ALPS, see support.admm. One group only; the ordering takes over elsewhere."""
+    """ALPS (arXiv 2406.07831), see support.admm. One group only; the ordering takes over elsewhere."""
     if len(hessian) > 1:
         return by_removal(weight, hessian, how)
     index = torch.nonzero(spiked(hessian))[:, 0]

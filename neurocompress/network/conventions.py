@@ -21,53 +21,51 @@ Reading = Literal["mean", "last", "max"]
 
 @dataclass(frozen=True)
 class Conventions:
-    """How continuous-time neurons become time steps.
+    """How continuous-time neurons become time steps; docs/conventions.md has the equations."""
 
-    dt: seconds per time step; None when neither the file, the preset nor the user says.
-    decay: "euler" factors 1 - dt/tau, or "exponential" factors exp(-dt/tau).
-    reset: "zero" sets a spiking neuron's v to v_reset, "subtract" takes v_threshold away.
-    fire: a neuron spikes when v > v_threshold (">") or v >= v_threshold (">=").
-    spikes_per_step: "one", or "many": floor(v / v_threshold) spikes in one step.
-    v_floor: v never falls below -v_threshold.
-    reset_delay: a spike resets its neuron in the next step, after the decay: v = beta v + input - v_threshold. A
-        reset to zero is so too, and loses what arrives in that step, in neurons with a synapse or with feedback of
-        their own; in others it gives the same spikes as one without delay (see network.resets).
-    two_phase_reset: the subtraction follows the state before the update: a neuron whose v is still above its threshold
-        after its reset has v_threshold taken away before it may fire again. Without meaning under reset_delay.
-    gain: "nir" scales the input by r dt/tau_mem (and w_in dt/tau_syn) as the equations say; "unit" adds it
-        unscaled, as platforms do that store one weight per step; "unit-synapse" adds it to the synaptic current
-        unscaled, and the current to the membrane as "nir" (w_in is not read).
-    input_decays: the synaptic current is I <- alpha (I + x) rather than I <- alpha I + x.
-    bias: a bias enters through the synapse like any input ("current"), or its steady state is
-        added to the membrane from the first step on ("membrane").
-    recurrent_bias_at_start: a feedback connection delivers its bias in the first step already.
-    start: v before the first step: 0 ("zero"), v_leak ("leak") or v_reset ("reset").
-    synaptic_delay: time steps that every connection into a neuron takes on top of the graph.
-    output_delay: time steps by which a neuron's spikes leave it late.
-    ignore: neuron parameters that the platform does not read (it uses their neutral value); "r_without_synapse" is r
-        of neurons that have no synaptic filter (I, IF, LI, LIF).
-    weights: "float", or "int8-per-target": int8 by truncation with one scale per target population.
-    reading: which number of an output that is no spike gives the class: its "mean" over time (or its sum), its "last"
-        value or its "max". Spikes are counted.
-    """
-
+    #: Seconds per time step; None when neither the file, the preset nor the user says.
     dt: float | None = None
+    #: Factors per step: 1 - dt/tau ("euler"), or exp(-dt/tau) ("exponential").
     decay: Literal["euler", "exponential"] = "euler"
+    #: A spike sets v to v_reset ("zero"), or takes v_threshold away ("subtract").
     reset: Reset = "zero"
+    #: A neuron spikes when v > v_threshold (">"), or v >= v_threshold (">=").
     fire: Literal[">", ">="] = ">"
+    #: At most "one" spike in a step, or "many": floor(v / v_threshold) spikes in one step.
     spikes_per_step: Literal["one", "many"] = "one"
+    #: v never falls below -v_threshold.
     v_floor: bool = False
+    #: A spike resets its neuron in the next step, after the decay: v = beta v + input - v_threshold. A reset to zero is
+    #: so too, and loses what arrives in that step, in neurons with a synapse or with feedback of their own; in others
+    #: it gives the same spikes as one without delay (see network.resets).
     reset_delay: bool = False
+    #: The subtraction follows the state before the update: a neuron whose v is still above its threshold after its
+    #: reset has v_threshold taken away before it may fire again. Without meaning under reset_delay.
     two_phase_reset: bool = False
+    #: The input is scaled by r dt/tau_mem (and w_in dt/tau_syn) as the equations say ("nir"); or added unscaled, as
+    #: platforms do that store one weight per step ("unit"); or added to the synaptic current unscaled, and the current
+    #: to the membrane as "nir" (w_in is not read: "unit-synapse").
     gain: Literal["nir", "unit", "unit-synapse"] = "nir"
+    #: The synaptic current is I <- alpha (I + x) rather than I <- alpha I + x.
     input_decays: bool = False
+    #: A bias enters through the synapse like any input ("current"), or its steady state is added to the membrane from
+    #: the first step on ("membrane").
     bias: Literal["current", "membrane"] = "current"
+    #: A feedback connection delivers its bias in the first step already.
     recurrent_bias_at_start: bool = True
+    #: v before the first step: 0 ("zero"), v_leak ("leak") or v_reset ("reset").
     start: Literal["zero", "leak", "reset"] = "zero"
+    #: Time steps that every connection into a neuron takes on top of the graph.
     synaptic_delay: int = 0
+    #: Time steps by which a neuron's spikes leave it late.
     output_delay: int = 0
+    #: Neuron parameters that the platform does not read (it uses their neutral value); "r_without_synapse" is r of
+    #: neurons that have no synaptic filter (I, IF, LI, LIF).
     ignore: tuple[str, ...] = ()
+    #: As they are ("float"), or int8 by truncation with one scale per target population ("int8-per-target").
     weights: Literal["float", "int8-per-target"] = "float"
+    #: Which number of an output that is no spike gives the class: its "mean" over time (or its sum), its "last" value
+    #: or its "max". Spikes are counted.
     reading: Reading = "mean"
 
     __repr__ = brief
