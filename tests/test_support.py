@@ -122,3 +122,32 @@ def test_admm_with_independent_inputs_comes_close_to_the_largest():
     assert min(ratios) >= 1 - 1e-9
     assert np.median(ratios) <= 1.01
     assert max(ratios) <= 1.1
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 4, 9])
+def test_admm_takes_the_steps_that_its_docstring_writes_out(rounds):
+    """In float64 and with an inverse instead of the eigendecomposition."""
+    for seed in range(10):
+        weight, hessian = problem(seed, 6, 20)
+        scale = np.sqrt(np.diag(hessian))
+        w, h = weight * scale, hessian / np.outer(scale, scale)
+
+        def kept(a):
+            out, best = np.zeros_like(a), np.argsort(-np.abs(a), axis=None)[:40]
+            out.flat[best] = a.flat[best]
+            return out
+
+        d, dual, rho = kept(w), np.zeros_like(w), 0.1
+        before = d != 0
+        for turn in range(1, rounds + 1):
+            a = (w @ h - dual + rho * d) @ np.linalg.inv(h + rho * np.eye(20))
+            d = kept(a + dual / rho)
+            dual = dual + rho * (a - d)
+            if turn % 3 == 0:
+                share = ((d != 0) != before).sum() / 40
+                if not share:
+                    break
+                rho *= 1.3 if share >= 0.1 else 1.2 if share >= 0.005 else 1.1
+                before = d != 0
+        found = admm(torch.from_numpy(weight), spectrum(torch.from_numpy(hessian)), (20,), (40,), rounds)
+        np.testing.assert_array_equal(found.numpy(), d != 0)
