@@ -6,8 +6,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -189,6 +191,21 @@ def test_a_back_end_is_found_and_writes_as_contributing_says(
     assert refused.status == 1
     assert "'lif1' is too large. Choose fewer neurons" in refused.err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_method_is_found_and_compresses_as_contributing_says(tmp_path: Path) -> None:
+    info = tmp_path / "activity-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: activity\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[neurocompress.methods]\nactivity = activity\n")
+    (tmp_path / "activity.py").write_text(RECIPES["activity.py"])
+    (line,) = re.findall(r"^\$ neurocompress (compress .*--method activity.*) --out", CONTRIBUTING, re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", "from neurocompress.cli import main; main()", *shlex.split(line), "--out",
+         str(tmp_path / "small.nir")], env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=ROOT, capture_output=True,
+        text=True)
+    assert done.returncode == 0, done.stderr
+    assert "80.0 % of all weights are zero" in " ".join(done.stdout.split())
 
 
 def test_a_front_end_as_contributing_says_gives_a_network_that_verbs_take(
