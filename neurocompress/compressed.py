@@ -21,6 +21,7 @@ from .chip.real import OnChip
 from .chip.units import Units, WeightFormat, weight_format
 from .compression.layer import CompressedLayer, summary
 from .compression.recipe import Recipe
+from .network.connections import connections
 from .network.graph import Network
 from .network.readout import Tail
 from .shown import listed
@@ -30,7 +31,7 @@ from .shown import listed
 class Compressed:
     """A network on a chip's grid.
 
-    network: canonical, its weights on the grid, in the model's own units. original: canonical, before compression.
+    network: in `chip_form`, its weights on the grid, in the model's own units. original: the same before compression.
     layers: by node of weights. units: by population. fmt and features: the chip's, from its profile.
     arithmetic: what its neurons compute with; where that is not public real numbers stand for it, and the chip's
     network is written but not emulated. tail: how the network ends; without it all of it lies on the chip.
@@ -93,10 +94,12 @@ class Compressed:
 def quantization_facts(compressed: Compressed, integer: OnChip) -> dict[str, dict[str, Any]]:
     """What a reader needs to get the chip's integers back from the weights: by node of weights."""
     facts: dict[str, dict[str, Any]] = {}
+    layer_of = {c.name: c.layer for c in connections(compressed.network)}
     for connection in integer.synapses:
-        layer = compressed.layers.get(connection.name)
+        name = layer_of.get(connection.name, connection.name)
+        layer = compressed.layers.get(name)
         if layer is not None:
-            facts[connection.name] = {
+            facts[name] = {
                 "quant_weight_int": layer.m, "quant_weight_scale": np.asarray(layer.step, dtype=np.float64).reshape(-1),
                 "quant_bits": layer.bits, "quant_sign_mode": connection.sign, "quant_exponent": connection.exponent,
                 "quant_target": compressed.profile.name}

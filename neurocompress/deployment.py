@@ -26,7 +26,7 @@ from .encoding import Encoding, encoding
 from .errors import Problem, Refused, Unfit, refuse
 from .fitting import Accuracy, Board, Fitted, compress_to_fit, compress_to_policy, compress_within
 from .models import path_of, title_of
-from .network.canonical import canonical
+from .network.chip_form import chip_form
 from .network.conventions import Overrides, overrides, shown
 from .network.encoder import InputMode, behind_input, joined, unscaled
 from .network.graph import Network
@@ -135,7 +135,7 @@ def deploy(
     ends = readout_on(network, profile, readout)
     if way.graded is not None:  # the same end, for the values themselves
         same = readout_on(real, profile, readout)
-        real = same.whole(canonical(same.chip))
+        real = same.whole(chip_form(same.chip))
     else:
         real = ends.whole(ends.chip)
     board = Board(profile, bits, chips, fan_in_policy, ends)

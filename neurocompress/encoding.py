@@ -156,8 +156,11 @@ def _granted(network: Network, profile: Profile, calibration: np.ndarray, bits: 
         grids = ChipGrids.of(made, fmt, {}, arithmetic)
         shares: list[float] = []
         for population in first:
-            ends = {c.name: np.array([[grids.reaches[population].weights[c.name] or 1.0]])
-                    for c in grids.into[population] if c.trained}
+            ends: dict[str, np.ndarray] = {}
+            for c in grids.into[population]:
+                if c.trained:
+                    largest = np.array([[grids.reaches[population].weights[c.name] or 1.0]])
+                    ends[c.layer] = np.maximum(largest, ends.get(c.layer, 0.0))
             choice = grids.grids(population, ends, dict.fromkeys(ends, 1), peaks.get(population)).choice
             assert isinstance(choice, Choice)
             shares += choice.shares.values()

@@ -94,11 +94,15 @@ class Fitted:
 
 def limited_to(recipe: Recipe, plan: Plan, statistics: Statistics) -> Recipe:
     """The recipe with the fan-in limits of a plan; layers that share their neurons share one limit."""
-    repeats = {c.name: c.repeats for c in plan.connections}
+    most: dict[str, int] = {}
+    for c in plan.connections:  # those of one layer have its zeros
+        if c.name in plan.fan_in:
+            own = plan.fan_in[c.name] // c.repeats
+            most[c.layer] = min(own, most.get(c.layer, own))
     layers = list(recipe.layers)
     for stage in statistics.model.stages():
         for group in stage.groups:
-            within = {n: plan.fan_in[n] // repeats[n] for n in group if n in plan.fan_in}
+            within = {n: most[n] for n in group if n in most}
             layers += [LayerRecipe(match=escape(n), fan_in=max(1, sum(within.values()))) for n in within]
     return recipe.model_copy(update={"layers": tuple(layers)})
 

@@ -31,7 +31,7 @@ from .compression.refine import Decay
 from .compression.walk import compress
 from .data.calibration import CalibrationSet
 from .grid import Grid
-from .network.canonical import canonical
+from .network.chip_form import chip_form
 from .network.connections import Connection, connections
 from .network.discrete import threshold_of
 from .network.graph import Network
@@ -58,8 +58,8 @@ def arithmetic_of(profile: Profile) -> tuple[ChipArithmetic, tuple[str, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What a population's grids stand on. units: of the chip. shares: by connection, the step asked for as a share of
-    the one granted."""
+    """What a population's grids stand on. units: of the chip. shares: by layer of weights or
+    fixed connection, the step asked for as a share of the one granted."""
 
     units: Units
     shares: dict[str, float]
@@ -108,7 +108,9 @@ class ChipGrids:
     ) -> Granted:
         if not self.into[population]:
             return Granted({})
-        m_max = {c.name: self._m_max(c) for c in self.into[population]}
+        m_max: dict[str, int] = {}
+        for c in self.into[population]:
+            m_max[c.layer] = min(self._m_max(c), m_max.get(c.layer, self.format_of(c.layer).m_max))
         wanted = {n: np.asarray(e.reshape(-1) if self.per_row else e.max()) / m_max[n] for n, e in ends.items()}
         found = self.reaches[population]
         fixed = {c.name: found.weights[c.name] for c in self.into[population] if not c.trained}
@@ -127,8 +129,8 @@ class ChipGrids:
     def _m_max(self, c: Connection) -> int:
         """The largest integer of a connection's own weights: where windows of a pool overlap a synapse stores the sum
         of several, each of which may be half a step off."""
-        most = self.format_of(c.name).m_max
-        times = overlap(c, weights_of(self.network, c.name).weight) if c.trained and c.repeats > 1 else 1.0
+        most = self.format_of(c.layer).m_max
+        times = overlap(c, weights_of(self.network, c.layer).weight) if c.trained and c.repeats > 1 else 1.0
         return most if times == 1 else max(1, int((most - (np.ceil(times) + 1) / 2) / times))
 
     def notes(self, choices: Mapping[str, Choice]) -> tuple[str, ...]:
@@ -161,8 +163,8 @@ def for_rules(network: Network, profile: Profile) -> Network:
 
 
 def on_chip(network: Network, profile: Profile) -> tuple[Network, tuple[str, ...]]:
-    """The canonical network with conventions and neurons that a chip has, and a sentence for each change."""
-    return expressible(canonical(network), features(profile), arithmetic_of(profile)[0], profile.title)
+    """The network in `chip_form` with conventions and neurons that a chip has, and a sentence for each change."""
+    return expressible(chip_form(network), features(profile), arithmetic_of(profile)[0], profile.title)
 
 
 def compress_for(
@@ -182,7 +184,7 @@ def compress_for(
     fmt = weight_format(profile, recipe.bits if base is None and recipe is not None else base)
     recipe = recipe_of(recipe, bits={ALL: fmt.bits} | by_layer,
                        grid={"levels": "pairs" if fmt.sign == "beside" else "symmetric"})
-    original = canonical(network)
+    original = chip_form(network)
     arithmetic, unknown = arithmetic_of(profile)
     if statistics is None:
         refuse_unbuildable(plan_of(for_rules(network, profile), profile, {ALL: fmt.bits} | by_layer))

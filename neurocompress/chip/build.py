@@ -31,7 +31,7 @@ def build(
     arithmetic: ChipArithmetic, features: Features, input_bits: int = 0,
     formats: Mapping[str, WeightFormat] | None = None, host: bool = False,
 ) -> OnChip:
-    """A canonical network as the chip stores and computes it.
+    """A network in `chip_form` as the chip stores and computes it.
 
     integers: by node of weights, grid integers in the weight's shape (fixed connections are absent).
     units: by population. input_bits: of the numbers that the input sends, 0 for plain spikes.
@@ -74,12 +74,12 @@ def build(
             problems.append(Problem(
                 f"it must wait {int(np.max(wait))} steps, the chip can wait {features.delay_max}",
                 f"connection '{c.name}'", "Shorten the delay, or the longest branch beside it"))
-        own = (formats or {}).get(c.name, fmt)
+        own = (formats or {}).get(c.layer, fmt)
         weight = c.weight if c.trained else _fixed(c, unit, network)
         weight = _held(c, weight, own, notes)
         message = input_bits if c.source == network.input else features.graded_bits if graded[c.source] else 0
         synapses.append(Synapses(
-            c.name, c.source, c.target, _stored(weight, own), c.kernel, unit.exponents[c.name], own.bits, own.sign,
+            c.name, c.source, c.target, _stored(weight, own), c.kernel, unit.exponents[c.layer], own.bits, own.sign,
             c.source_shape, c.target_shape, extra, c.feedback, message))
     integer: list[Population] = []
     real: list[RealPopulation] = []
@@ -116,7 +116,7 @@ def _fixed(c: Connection, unit: Units, network: Network) -> Weight:
     """Weights of a connection without trained ones (pooling, an edge), as grid integers."""
     node, shape = network.nodes[c.target], network.shapes[c.target]
     rows = row_gain(gains(node, step_of(node, network.conventions), network.conventions), shape)
-    scale = by_row(c, rows / unit.steps[c.name], shape)
+    scale = by_row(c, rows / unit.steps[c.layer], shape)
     if isinstance(c.weight, np.ndarray):
         return np.rint(c.weight * scale.reshape(-1, *(1,) * (c.weight.ndim - 1)))
     whole = sparse.csr_array(c.weight)

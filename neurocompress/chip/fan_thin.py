@@ -129,7 +129,7 @@ def channel_parts(c: Connection, parts: int, limit: int) -> list[ThinFan]:
     bounds = np.searchsorted(np.arange(n) * parts // n, np.arange(parts + 1)).tolist()
     for channels in (slice(a, b) for a, b in pairwise(bounds)):
         part = ChannelPart(c.name, c.source, c.target, c.weight, None, None, c.source_shape, c.target_shape, c.delay,
-                           c.feedback, c.trained, c.repeats, whole=c, channels=channels)
+                           c.feedback, c.trained, c.repeats, c.node, whole=c, channels=channels)
         found.append(ThinFan(part, c.kernel, channels=channels))
         if found[-1].sources() > limit:
             return []

@@ -220,11 +220,11 @@ def plan_of(
     """The plan that `check_fit` checks."""
     found = synapses.connections(network) if connections is None else connections
     _refuse_bad(bits, sparsity, chips, policy)
-    names = [c.name for c in found if c.trained]
+    names = [c.layer for c in found if c.trained]
     widths, shares = of_layers("bits", bits, names), of_layers("sparsity", sparsity or 0.0, names)
     width = split(bits)[0] or profile.default_bits
     said = profile.core.fan_in_policy
-    plan = Plan(network, profile, found, {c.name: widths.get(c.name, width) for c in found}, shares,
+    plan = Plan(network, profile, found, {c.layer: widths.get(c.layer, width) for c in found}, shares,
                 chips or profile.topology.chips.value or 1, policy or (said and said.value) or "refuse", fan_in or {})
     return plan.pruned_to_limits() if policy == "prune" else plan
 
@@ -276,7 +276,7 @@ def with_rounding(fit: Fit) -> Fit:
     plan = fit.plan
     if fit.fits or plan.stopping or plan.beyond({}):
         return fit
-    zeros = {c.name: max(plan.sparsity.get(c.name, 0.0), below_a_step(c, plan.stored[c.name]))
+    zeros = {c.layer: max(plan.sparsity.get(c.layer, 0.0), below_a_step(c, plan.stored[c.layer]))
              for c in plan.connections if c.trained}
     if plan.beyond(zeros):
         return fit
@@ -348,8 +348,8 @@ def _row(plan: Plan, stages: list[Layer], seen: set[str]) -> Row:
     def most(attribute: str) -> int:
         return max(int(getattr(layer, attribute).max(initial=0)) for layer in stages)
 
-    trained = [plan.stored[i.connection.name] for i in incoming if i.connection.trained]
-    widths = trained or [plan.stored[i.connection.name] for i in incoming]
+    trained = [plan.stored[i.connection.layer] for i in incoming if i.connection.trained]
+    widths = trained or [plan.stored[i.connection.layer] for i in incoming]
     title = next((layer.title for layer in stages if layer.title != layer.name), own.title)
     return Row(
         title, own.population, plan.network.shapes[own.population], int(own.neurons.sum()), held,

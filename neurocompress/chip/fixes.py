@@ -61,7 +61,8 @@ class Fixes:
             return found
         names = self.plan.relieving(violation)
         if relief == ("sparsity",) and self.plan.profile.memory.shared_kernels.value:  # geometry says what they hear
-            names = [c.name for c in self.plan.connections if c.name in names and c.kernel is None]
+            names = list(dict.fromkeys(
+                c.layer for c in self.plan.connections if c.layer in names and c.kernel is None))
         hopeless = _whole(violation) and violation.needed > HOPELESS * violation.available
         smaller = None if hopeless else (
             self._bits(violation, names, MILD_BITS, 99) or self._sparsity(violation, names)
@@ -75,7 +76,7 @@ class Fixes:
 
     @property
     def _trained(self) -> list[str]:
-        return list(dict.fromkeys(c.name for c in self.plan.connections if c.trained))
+        return list(dict.fromkeys(c.layer for c in self.plan.connections if c.trained))
 
     def _fan_in(self, violation: Violation) -> Violation | None:
         """What the chip itself can do, or pruning to its limit, which compression does by loss."""

@@ -33,7 +33,7 @@ def place(
 ) -> Placement:
     """Cut every population into core-sized pieces and number their cores.
 
-    bits: stored bits by connection name. per_neuron: compartments that a neuron takes. like: a placement of the same
+    bits: stored bits by layer of weights. per_neuron: compartments that a neuron takes. like: a placement of the same
     populations that take at least as much of everything: its pieces and cores are taken. memo: shared by calls for the
     same profile. On a chip with one layer to a core nothing is cut.
     """
@@ -44,7 +44,7 @@ def place(
     cutters: dict[str, Cutter] = {}
     for name, shape in wiring.populations.items():
         incoming = tuple(
-            Incoming(f, Format(formula, bits[f.connection.name], wiring.delays[id(f.connection)].bit_length(), shared))
+            Incoming(f, Format(formula, bits[f.connection.layer], wiring.delays[id(f.connection)].bit_length(), shared))
             for f in wiring.fans if f.connection.target == name
         )
         widest = max((i.form.delay_bits for i in incoming), default=0)

@@ -42,7 +42,7 @@ class Layer:
     @property
     def title(self) -> str:
         """The name its users know it by: the node that holds its weights, or the neurons' own."""
-        trained = [i.connection.name for i in self.incoming if i.connection.trained]
+        trained = [i.connection.layer for i in self.incoming if i.connection.trained]
         return trained[0] if trained else self.name
 
 

@@ -31,8 +31,8 @@ Counted = dict[tuple[int, float, int | None, bool], Fan]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """bits, sparsity, fan_in: by connection name; a connection that `sparsity` does not name keeps its weights, one
-    that `fan_in` does not name its inputs. policy: what becomes of neurons with too many synapses.
+    """bits, sparsity: by `Connection.layer`; a layer that `sparsity` does not name keeps its weights. fan_in: by
+    connection name; one that it does not name keeps its inputs. policy: what becomes of neurons with too many synapses.
 
     built: whether the network has its form on the chip already. model: the network as its user knows it, of which
     parameters are counted, where `network` has its layers folded.
@@ -69,7 +69,7 @@ class Plan:
         return tuple(self._fan(c, bool(self.profile.memory.shared_kernels.value)) for c in self.connections)
 
     def _fan(self, c: Connection, shared: bool) -> Fan:
-        key = (id(c), self.sparsity.get(c.name, 0.0), self.fan_in.get(c.name), shared)
+        key = (id(c), self.sparsity.get(c.layer, 0.0), self.fan_in.get(c.name), shared)
         if key not in self._counted:
             pruner = self._pruners.get((key[0], key[2]))
             if pruner is None:
@@ -85,7 +85,7 @@ class Plan:
         if not self._filled:
             self._filled.append(filled(self.network, self.connections))
         full = self._filled[0]
-        pruned = any(self.sparsity.get(c.name) or c.name in self.fan_in for c in full if c.trained)
+        pruned = any(self.sparsity.get(c.layer) or c.name in self.fan_in for c in full if c.trained)
         if not pruned and all(a is b for a, b in zip(full, self.connections, strict=True)):
             return None
         key = (tuple(self.bits.items()), self.chips, self.policy)
@@ -191,7 +191,7 @@ class Plan:
         for name in reversed(wiring.populations):
             neurons = int(np.prod(wiring.populations[name])) * self._each * wiring.joined.get(name, 1)
             into = [f for f in wiring.fans if f.connection.target == name]
-            held = sum(f.stored_weights() * self.stored[f.connection.name] for f in into)
+            held = sum(f.stored_weights() * self.stored[f.connection.layer] for f in into)
             ends = sum(int(np.count_nonzero(f.fan_out())) for f in into)
             leave = 0  # every neuron that is heard takes an entry for each core that it is heard by
             for f in wiring.fans:
@@ -213,8 +213,8 @@ class Plan:
         any; nothing is known of the others' weights."""
         per_chip, limits = self.profile.topology.cores_per_chip.value, Limits.of(self.profile)
         neurons = sum(math.prod(self.network.shapes[name]) for name in self.network.populations) * self._each
-        held = sum(round((1.0 - zeros[c.name]) * c.weight.size) * self.stored[c.name] for c in self.connections
-                   if c.name in zeros and c.trained and isinstance(c.weight, np.ndarray) and c.repeats == 1)
+        held = sum(round((1.0 - zeros[c.layer]) * c.weight.size) * self.stored[c.layer] for c in self.connections
+                   if c.layer in zeros and c.trained and isinstance(c.weight, np.ndarray) and c.repeats == 1)
         return per_chip is not None and any(
             most is not None and needs > most * per_chip * self.chips
             for needs, most in ((neurons, limits.compartments), (held, limits.memory)))
@@ -236,8 +236,12 @@ class Plan:
             f.connection.name: left * each[f.connection.name] // max(1, sum(each.values())) // f.connection.repeats
             for f in trained
         }
+        least: dict[str, int] = {}  # connections of one layer have its zeros
+        for f in trained:
+            own, name = found[f.connection.name], f.connection.layer
+            least[name] = min(own, least.get(name, own))
         return {
-            f.connection.name: found[f.connection.name] * f.connection.repeats for f in trained
+            f.connection.name: least[f.connection.layer] * f.connection.repeats for f in trained
         } if limit and min(found.values(), default=0) > 0 else {}
 
     def pruned_to_limits(self) -> Plan:
@@ -251,15 +255,15 @@ class Plan:
         return self.changed(fan_in=found)
 
     def relieving(self, violation: Violation) -> list[str]:
-        """Names of the trained connections whose bits or zeros bear on a broken rule: those into the layer that it
+        """Names of the layers whose bits or zeros bear on a broken rule: those into the layer that it
         names, behind it where the rule is on what it sends, all of them where it is on whole chips."""
         trained = [i.connection for x in self.placement.layers for i in x.incoming if i.connection.trained]
         if violation.code.startswith("NC3"):
-            return list(dict.fromkeys(c.name for c in trained))
+            return list(dict.fromkeys(c.layer for c in trained))
         if RULES[violation.code].sends:
-            return list(dict.fromkeys(c.name for c in self.connections if c.trained and c.source == violation.layer))
+            return list(dict.fromkeys(c.layer for c in self.connections if c.trained and c.source == violation.layer))
         populations = {x.population for x in self.layers_of(violation.layer)}
-        return list(dict.fromkeys(c.name for c in self.connections if c.trained and c.target in populations))
+        return list(dict.fromkeys(c.layer for c in self.connections if c.trained and c.target in populations))
 
     def layers_of(self, title: str) -> list[Layer]:
         """Every layer that a user knows by this name."""

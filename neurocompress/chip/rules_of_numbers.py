@@ -42,11 +42,11 @@ def weights_beside_thresholds(case: Case) -> Iterator[Finding]:
         if _arithmetic(case) is None or found.lowest <= 0 or not found.spiking:
             continue  # a potential that is read is counted in any unit
         for c in (c for c in case.given if c.target == name):
-            if case.bits[c.name] not in (case.profile.weights.bits.value or ()):
+            if case.bits[c.layer] not in (case.profile.weights.bits.value or ()):
                 continue  # NC105
-            limit = largest_weight(weight_format(case.profile, case.bits[c.name]), found.lowest)
+            limit = largest_weight(weight_format(case.profile, case.bits[c.layer]), found.lowest)
             if found.weights[c.name] > limit * (1 + 1e-9):
-                yield Violation("NC109", c.name, "largest weight", found.weights[c.name], limit, "thresholds",
+                yield Violation("NC109", c.layer, "largest weight", found.weights[c.name], limit, "thresholds",
                                 f"Raise the thresholds of '{name}', or lower the weights into it or its gain: one "
                                 "input spike moves it that far")
 

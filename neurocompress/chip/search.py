@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..by_layer import split
 from ..errors import refuse
-from ..network.canonical import canonical
+from ..network.chip_form import chip_form
 from ..network.connections import Connection
 from ..network.nodes import WEIGHTED
 from ..shown import listed
@@ -65,15 +65,15 @@ class Losses:
         """Without data: the share of a layer's sum of squares that pruning by magnitude and rounding remove.
 
         stored: by layer, its own weights; where pools repeat them, fewer than its synapses, and pruned one by one."""
-        trained = {c.name: c for c in connections if c.trained}
+        trained = {c.layer: c for c in connections if c.trained}
         pruning, rounding, sizes, kept = [], [], [], {}
         for c in trained.values():
             values = c.weight if isinstance(c.weight, np.ndarray) else c.weight.data
             magnitude = np.abs(values).ravel()
             total = float(np.square(magnitude, dtype=np.float64).sum()) or 1.0
-            own = (stored or {}).get(c.name, magnitude.size)
-            kept[c.name] = SHARES if own >= magnitude.size else np.maximum(1, np.rint(SHARES * own)) / own
-            pruning.append(_tails(magnitude, kept[c.name]) / total)
+            own = (stored or {}).get(c.layer, magnitude.size)
+            kept[c.layer] = SHARES if own >= magnitude.size else np.maximum(1, np.rint(SHARES * own)) / own
+            pruning.append(_tails(magnitude, kept[c.layer]) / total)
             end = float(magnitude.max(initial=0.0))
             rounding.append([magnitude.size * (end / max(1, (1 << (b - 1)) - 1)) ** 2 / 12 / total for b in widths])
             sizes.append(magnitude.size)
@@ -203,7 +203,7 @@ def mildest(plan: Plan, losses: Losses, widths: list[int], margin: float = 0.0, 
 def as_it_is(plan: Plan) -> Found:
     """The plan without any change; its loss is not counted."""
     bits = max(plan.bits.values(), default=plan.profile.default_bits)
-    return Found(plan, bits, dict.fromkeys((c.name for c in plan.connections if c.trained), 0.0), 0.0, "",
+    return Found(plan, bits, dict.fromkeys((c.layer for c in plan.connections if c.trained), 0.0), 0.0, "",
                  violations(plan), 0.0)
 
 
@@ -308,8 +308,8 @@ class _Search:
                 kernels = "bits" in relief or not found.plan.profile.memory.shared_kernels.value
                 names = found.plan.relieving(v)
                 for c in found.plan.connections:
-                    if c.name in names and c.name in self.group_of and (kernels or c.kernel is None):
-                        broken[self.group_of[c.name]] = True
+                    if c.layer in names and c.layer in self.group_of and (kernels or c.kernel is None):
+                        broken[self.group_of[c.layer]] = True
         return broken
 
 
@@ -321,7 +321,7 @@ def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool, bound:
     found = as_it_is(plan)
     if found.fits or plan.stopping:
         return found
-    stored = {n: node.weight.size for n, node in canonical(plan.network).nodes.items() if isinstance(node, WEIGHTED)}
+    stored = {n: node.weight.size for n, node in chip_form(plan.network).nodes.items() if isinstance(node, WEIGHTED)}
     return mildest(plan, Losses.of_weights(plan.connections, widths, stored), widths, bound=bound)
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from ..errors import Problem, Refused
-from .canonical import canonical, matrix_of, paths_into, within_limit
+from .canonical import MAX_PATHS, matrix_of, paths_into, within_limit
+from .chip_form import chip_form
+from .form import unlike
 from .graph import Network
 from .kernel import Kernel
-from .nodes import Array, Conv, Delay, Linear, Pool, Shape
+from .nodes import Array, Conv, Delay, Linear, Neuron, Pool, Shape
 from .shapes import windows
 
 if TYPE_CHECKING:
@@ -32,13 +36,15 @@ Weight: TypeAlias = "np.ndarray | sparse.csr_array"
 class Connection:
     """One linear map from a population to a population.
 
-    name: the node that holds the weights (a pooling node's name when nothing else lies between).
+    name: the node that holds the weights (a pooling node's name when nothing else lies between), with "@source>target"
+        behind it where several connections have its weights.
     weight: (targets, sources) dense array or csr_array, or a convolution kernel (c_out, c_in / groups, *kernel)
         when `kernel` says where it slides. Targets and sources are in row-major order of their shapes.
     bias: (targets,) or None. It is constant input to the target in every step.
     delay: time steps on top of the graph: 1 for feedback, more for Delay nodes; (sources,) when it differs.
     trained: False when the weights are those of a fixed node (a pool, or an edge without weights).
     repeats: how often pooling repeats each stored weight (1 without pooling).
+    node: the node that holds the weights, where several connections share it; see `layer`.
     """
 
     name: str
@@ -53,6 +59,12 @@ class Connection:
     feedback: bool = False
     trained: bool = True
     repeats: int = 1
+    node: str = ""
+
+    @property
+    def layer(self) -> str:
+        """The layer of weights whose bits and zeros these are: every connection that shares it has the same."""
+        return self.node or self.name
 
     @property
     def n_sources(self) -> int:
@@ -72,22 +84,55 @@ class Connection:
 
 
 def connections(network: Network) -> tuple[Connection, ...]:
-    """The synapses of a network, in order of computation of their targets. Makes the network canonical first.
+    """The synapses of a network, in order of computation of their targets. Takes its `chip_form` first: a layer of
+    weights with several sources is a connection from each, and the first of them that closes no loop has its bias.
 
     Edges into the Output node are no synapses. Raises `Refused` for what has no such form.
     """
-    network = canonical(network)
-    return tuple(
-        connection_of(network, path) for target in network.populations for path in paths_into(network, target)
-    )
+    network = chip_form(network)
+    paths: list[tuple[str, ...]] = []
+    for target in network.populations:
+        paths += paths_into(network, target)
+        if len(paths) > MAX_PATHS:
+            raise Refused(Problem(f"the network has more than {MAX_PATHS} paths of layers between its neurons",
+                                  fix="Put neurons between the branches"))
+    known: Known = {}
+    found = [connection_of(network, path, known) for path in paths]
+    carried = Counter(name for path in paths for name in set(path[1:-1]))
+    biased = set(_with_bias(paths, found))
+    named: dict[str, Connection] = {}
+    for k, c in enumerate(found):
+        own = f"@{c.source}>{c.target}"
+        shared = carried[c.name] > 1 and not c.name.endswith(own)
+        name = unlike(f"{c.name}{own}" if shared else c.name, own, named)
+        named[name] = replace(c, name=name, node=c.name if c.trained else "", bias=c.bias if k in biased else None)
+    return tuple(named.values())
 
 
-def connection_of(network: Network, path: tuple[str, ...]) -> Connection:
-    """One path of a canonical network (see `paths_into`) as a connection; its target may be the output."""
+def _with_bias(paths: list[tuple[str, ...]], found: list[Connection]) -> Iterator[int]:
+    """Which connections bring the bias of their layer: of those that share its way into the target the first that
+    closes no loop, or the first."""
+    ways: dict[tuple[str, ...], list[int]] = {}
+    for k, (path, c) in enumerate(zip(paths, found, strict=True)):
+        if c.trained:
+            ways.setdefault(path[path.index(c.name):], []).append(k)
+    for shared in ways.values():
+        yield next((k for k in shared if not found[k].feedback), shared[0])
+
+
+#: Weights that are folded already: by the nodes that they are of, and the shape before them.
+Known: TypeAlias = "dict[tuple[object, ...], tuple[Weight, Kernel | None]]"
+
+
+def connection_of(network: Network, path: tuple[str, ...], known: Known | None = None) -> Connection:
+    """One path of a network in `chip_form` (see `paths_into`) as a connection; its target may be the output. known:
+    shared by the calls for one network, so that connections of one layer share their weights too."""
     source, target = path[0], path[-1]
     shape, target_shape = network.shapes[source], network.shapes[target]
     feedback = any(edge in network.feedback for edge in itertools.pairwise(path))
     delay: int | np.ndarray = int(feedback)
+    if feedback and path[-2:] not in network.feedback and isinstance(network.nodes[target], Neuron):
+        delay += network.conventions.synaptic_delay  # it closes before the layer, and what leaves that is late too
     pools: list[Pool] = []
     weighted: Linear | Conv | None = None
     name = path[-2] if len(path) > 2 else f"{source}>{target}"
@@ -105,8 +150,12 @@ def connection_of(network: Network, path: tuple[str, ...]) -> Connection:
             name = n
         elif isinstance(node, (Linear, Conv)):
             weighted, name = node, n
+    key = (tuple(map(id, pools)), id(weighted), shape, target_shape)
     try:
-        weight, kernel = _folded(pools, weighted, shape, pooled_shape, target_shape)
+        if known is None or key not in known:
+            known = {} if known is None else known
+            known[key] = _folded(pools, weighted, shape, pooled_shape, target_shape)
+        weight, kernel = known[key]
     except ValueError as error:
         raise Refused(Problem(str(error), f"path {' -> '.join(path)}",
                               "Put a neuron between its layers, or use smaller pools")) from None

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..errors import Problem, Refused
-from .canonical import canonical
+from .chip_form import chip_form
 from .connections import connections
 from .graph import Network
 from .nodes import WEIGHTED, Conv, Input, Linear, Neuron, Node, Output, Scale, Threshold
@@ -94,18 +94,18 @@ def joined(host: Network, chip: Network) -> Network:
 
 
 def scaled(network: Network, scale: float) -> Network:
-    """The network, canonical, for inputs divided by `scale`: what leaves the input is multiplied by it."""
+    """The network, in `chip_form`, for inputs divided by `scale`: what leaves the input is multiplied by it."""
     name = f"{network.input}.scale"
     while name in network.nodes:
         name += "_"
     edges = tuple((name if a == network.input else a, b) for a, b in network.edges)
-    made = canonical(replace(network, nodes=network.nodes | {name: Scale(np.asarray(scale))},
+    made = chip_form(replace(network, nodes=network.nodes | {name: Scale(np.asarray(scale))},
                              edges=((network.input, name), *edges)))
     return replace(made, notes=network.notes)  # that the scale is folded into the weights is no news
 
 
 def unscaled(network: Network, scale: float) -> Network:
-    """A canonical network that `scaled` made, for the values themselves again."""
+    """A network that `scaled` made, for the values themselves again."""
     changed: dict[str, Node] = {}
     for name in behind_input(network):
         node = network.nodes[name]
@@ -115,8 +115,8 @@ def unscaled(network: Network, scale: float) -> Network:
 
 
 def behind_input(network: Network) -> tuple[str, ...]:
-    """Nodes of weights of the connections from the input of a canonical network."""
-    return tuple(c.name for c in connections(network) if c.source == network.input and c.trained)
+    """Nodes of weights of the connections from the input of a network in `chip_form`."""
+    return tuple(dict.fromkeys(c.layer for c in connections(network) if c.source == network.input and c.trained))
 
 
 def _spikes(network: Network, name: str) -> bool:

@@ -27,7 +27,7 @@ def compression_form(network: Network) -> Network:
 
     Raises `Refused` for every path that can not be folded, naming its layers and the fix.
     """
-    ways = _ways(network)
+    ways = ways_of(network)
     if not any(BEYOND in found for found in ways.values()):
         return network
     return _Folding(network, ways).made()
@@ -46,7 +46,7 @@ def unlike(name: str, own: str, taken: Container[str]) -> str:
     return next(n for n in chain((name, longer), (f"{longer}#{k}" for k in count(2))) if n not in taken)
 
 
-def _ways(network: Network) -> dict[str, frozenset[int]]:
+def ways_of(network: Network) -> dict[str, frozenset[int]]:
     """How far what leaves each node has come, on the ways that lead to it from populations and the input."""
     found: dict[str, frozenset[int]] = {n: frozenset({BEFORE}) for n in network.nodes
                                         if isinstance(network.nodes[n], SOURCES)}
@@ -64,7 +64,7 @@ def _past(node: Node, way: int) -> int:
 
 
 class _Folding:
-    """ways: see `_ways`."""
+    """ways: see `ways_of`."""
 
     def __init__(self, network: Network, ways: dict[str, frozenset[int]]):
         self.network, self.ways = network, ways
@@ -85,7 +85,7 @@ class _Folding:
         biased: set[tuple[str, ...]] = set()
         for way in ways:
             source, target = self._source(way), way[-1]
-            said = " -> ".join(way if source == way[0] else (source, *way))
+            said = " -> ".join((source, *way) if source else way)
             try:
                 folded = fold([(n, self._biased(way[k:], biased, k == 0)) for k, n in enumerate(way[:-1])],
                               network.shapes[network.inputs_of(way[0])[0]], network.shapes[target])
@@ -128,12 +128,12 @@ class _Folding:
         return node
 
     def _source(self, way: tuple[str, ...]) -> str:
-        """The population before a way, or its first layer where several are."""
+        """The population before a way, or nothing where there are several."""
         name = way[0]
         while not isinstance(self.network.nodes[name], SOURCES):
             before = [a for a in self.network.inputs_of(name) if BEFORE in self.ways[a]]
             if len(before) != 1:
-                return way[0]
+                return ""
             (name,) = before
         return name
 

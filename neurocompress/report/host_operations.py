@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import Refused
-from ..network.canonical import canonical, paths_into
+from ..network.canonical import paths_into
+from ..network.chip_form import chip_form
 from ..network.connections import Connection, connection_of
 from ..network.graph import Network
 from .operations import Operations, operations, total
@@ -19,7 +20,7 @@ def host_operations(network: Network, host: dict[str, Any], run: Run) -> float |
     A potential is a multiply-accumulate for each synapse in each step.
     """
     try:
-        folded = canonical(network)
+        folded = chip_form(network)
     except Refused:
         return None
     return sum(_effective(found, run) for found in _behind(folded, host))
@@ -43,5 +44,5 @@ def _effective(found: Connection, run: Run) -> float:
 
 
 def readout_operations(network: Network, run: Run) -> Operations:
-    """Operations per sample of what lies behind the last populations of a canonical network."""
+    """Operations per sample of what lies behind the last populations of a network in `chip_form`."""
     return total(operations(c, run.activities[c.source]) for c in _behind(network, {}) if c.source in run.activities)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..network.canonical import canonical
+from ..network.chip_form import chip_form
 from ..network.connections import connections
 from .host_operations import readout_operations
 from .operations import operations, total
@@ -46,7 +46,7 @@ def measure(result: Result, data: SpikeData, progress: Callable[[int], None] | N
 
 
 def _operations(network: Network, run: Run) -> float:
-    folded = canonical(network)
+    folded = chip_form(network)
     found = total(operations(c, run.activities[c.source]) for c in connections(folded))
     return found.sops_effective + readout_operations(folded, run).sops_effective
 

@@ -190,7 +190,7 @@ def make_report(
     layers = []
     for p in compressed.network.populations:
         into = [c for c in after_of if c.target == p]
-        names = tuple(c.name for c in into)
+        names = tuple(dict.fromkeys(c.layer for c in into))
         found = [compressed.layers[n] for n in names if n in compressed.layers]
         row, change = fit_rows[p], compared[p]
         weights = np.concatenate([np.asarray(compressed.original.nodes[n].weight).ravel()  # type: ignore[union-attr]
@@ -234,9 +234,9 @@ def _spread(virtual: VirtualChips, float_run: Run, labels: np.ndarray | None) ->
 
 def _pooled(found: tuple[Connection, ...]) -> tuple[str, ...]:
     """Pooling costs memory on a chip, which has synapses and neurons and nothing else."""
-    return tuple(
-        f"the pooling before '{c.name}' is folded into it: each of its weights drives {c.repeats} synapses"
-        for c in found if c.repeats > 1)
+    return tuple(dict.fromkeys(
+        f"the pooling before '{c.layer}' is folded into it: each of its weights drives {c.repeats} synapses"
+        for c in found if c.repeats > 1))
 
 
 def _cost(accuracy: dict[str, float] | None) -> tuple[str, ...]:
