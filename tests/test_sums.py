@@ -10,18 +10,26 @@ import torch
 from drawn_networks import image, looped, neuron, rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from summed_networks import KINDS, drawn, spikes_for
+from summed_networks import KINDS, drawn, sew, spikes_for
+from verdict_networks import agree, checked, deployed
 
+from neurocompress.chip.profile import load_profile
 from neurocompress.compression.methods import methods
 from neurocompress.compression.recipe import Recipe
+from neurocompress.data.spikes import SpikeData
+from neurocompress.deployment import deploy
+from neurocompress.network.chip_form import chip_form
+from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
-from neurocompress.network.nodes import WEIGHTED, Input, Linear, Output
+from neurocompress.network.nodes import WEIGHTED, Input, Linear, Output, Scale
 from neurocompress.oneshot import compress_network, compressible
+from neurocompress.pipeline import compress_for
 from neurocompress.simulation.arriving import arriving
+from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import batches, simulate
 from neurocompress.simulation.stateless import operation
-from neurocompress.verbs import load
+from neurocompress.verbs import check, load
 
 
 def summed_loop(rng: np.random.Generator, kind: str, rule: Conventions) -> Network:
@@ -35,7 +43,7 @@ def summed_loop(rng: np.random.Generator, kind: str, rule: Conventions) -> Netwo
     return Network(nodes, edges, rule)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(rules(), st.sampled_from(["IF", "LIF", "CubaLIF"]), st.sampled_from([looped, image, summed_loop]),
        st.integers(0, 999))
 def test_what_a_node_is_given_is_what_the_simulator_gives_it(rule, kind, make, seed):
@@ -53,7 +61,7 @@ def test_what_a_node_is_given_is_what_the_simulator_gives_it(rule, kind, make, s
             torch.testing.assert_close(sent.reshape(signals[name].shape), signals[name], rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 9999))
 def test_the_form_that_compression_sees_gives_the_same_spikes(kind, seed):
     """And where nothing lies behind a layer it is the network itself: no node of weights is copied."""
@@ -73,18 +81,38 @@ def test_the_form_that_compression_sees_gives_the_same_spikes(kind, seed):
     assert all(("wide" in note) or ("p1" in note) for note in form.notes)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from(sorted(KINDS)), st.integers(0, 9999))
+def test_the_form_for_a_chip_gives_the_same_spikes(kind, seed):
+    """A layer is there once for each population that it feeds, and once more for signals of another scale."""
+    network = drawn(kind, seed)
+    form = chip_form(network)
+    spikes = spikes_for(network, seed)
+    before, after = (simulate(n, spikes, network.populations, dtype=torch.float64) for n in (network, form))
+    for name, found in before.items():
+        np.testing.assert_allclose(after[name], found, atol=1e-9, err_msg=name)
+    assert chip_form(form) is form
+    assert not any(isinstance(node, Scale) or getattr(node, "kind", "") == "average" for node in form.nodes.values())
+    if kind == "sew" or (kind == "looped" and ("wb", "c") not in network.edges):
+        assert weights(form) == weights(network)
+    found = connections(form)
+    assert len({c.name for c in found}) == len(found)
+    assert {c.layer for c in found if c.trained} == set(weights(form))
+
+
 def weights(network: Network) -> dict[str, tuple[int, ...]]:
     return {n: node.weight.shape for n, node in network.nodes.items() if isinstance(node, WEIGHTED)}
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize("method", sorted(methods()))
+@pytest.mark.parametrize(("method", "kind"), [
+    *((method, "sew") for method in sorted(methods())), *(("gptq", kind) for kind in sorted(KINDS) if kind != "sew"),
+    ("sbc", "ms"), ("sbc", "looped")])
 def test_every_method_compresses_each_layer_once(method: str, kind: str) -> None:
     """One mask and one grid for each node of weights, whatever it hears and feeds; no parameter comes or goes."""
     seed = 3
     network = drawn(kind, seed)
     recipe = Recipe(method=method, bits=4, sparsity=0.0 if method == "rtn" else 0.5)
-    made = compress_network(network, spikes_for(network, seed), recipe)
+    made = compress_network(network, spikes_for(network, seed, 3, 4), recipe)
     form = compressible(network)
     assert weights(made.network) == weights(form)
     assert made.network.edges == form.edges
@@ -116,3 +144,61 @@ def test_the_network_that_was_reported_keeps_its_parameters(shared: Path) -> Non
     assert made.network.parameters == 24_650
     assert weights(made.network) == weights(network)
     assert set(made.layers) == set(weights(network))
+
+
+@pytest.mark.parametrize(("kind", "chip"), [*((kind, "loihi2") for kind in sorted(KINDS)), ("sew", "spinnaker2"),
+                                            ("ms", "brainscales2")])
+def test_on_a_chip_each_layer_has_one_mask_and_all_its_connections_the_same_integers(kind: str, chip: str) -> None:
+    for seed in (1, 2) if kind == "looped" else (1,):
+        network = drawn(kind, seed)
+        spikes = spikes_for(network, seed)
+        made = compress_for(network, load_profile(chip), spikes, Recipe(method="gptq", sparsity=0.5))
+        assert {n: layer.m.shape for n, layer in made.layers.items()} == weights(made.network)
+        if kind == "sew":
+            assert weights(made.network) == weights(network)
+        layer_of = {c.name: c.layer for c in connections(made.network)}
+        for s in made.integer.synapses:
+            layer = made.layers.get(layer_of[s.name])
+            if layer is not None and s.weight.size == layer.m.size:  # a pool repeats them
+                np.testing.assert_array_equal(np.asarray(s.weight), layer.m * made.fmt.lsb)
+        if any(note.startswith("the loop through") for note in made.integer.notes):
+            continue  # a loop of two populations takes two steps on a chip
+        ran = simulate(made.network, spikes, network.populations)
+        there = emulate(made.integer, spikes, network.populations)
+        for name in network.populations:
+            np.testing.assert_array_equal(there.spikes[name], ran[name])
+
+
+@pytest.mark.parametrize("kind", ["sew", "ms", "looped"])
+def test_check_and_deploy_have_one_verdict_of_sums(kind: str, tmp_path: Path) -> None:
+    network = drawn(kind, 1)
+    data = SpikeData(spikes_for(network, 1), None, "drawn")
+    for chip in ("loihi2", "spinnaker2", "brainscales2"):
+        found, made = checked(network, chip), deployed(network, chip, data, out=tmp_path / chip)
+        assert agree(found, made), f"{chip}: {found} and {made}"
+
+
+def test_what_is_deployed_has_the_parameters_that_came(tmp_path: Path) -> None:
+    """In the report, in the file, and in the layers that were compressed."""
+    network = drawn("sew", 4)
+    data = SpikeData(spikes_for(network, 4), None, "drawn")
+    made = deploy(network, "loihi2", data=data, method="gptq", sparsity=0.5, out=tmp_path / "out")
+    back = load(tmp_path / "out/model.nir")
+    assert made.report.totals["parameters"] == back.parameters == network.parameters
+    assert weights(back) == weights(network)
+    assert {n for layer in made.report.layers for n in layer.layers} == set(weights(network)) == set(
+        made.compressed.layers)
+    fit = check(network, "loihi2")
+    assert sum(row.parameters for row in fit.rows) == network.parameters
+
+
+def test_a_stage_of_36_blocks_grows_by_no_weight() -> None:
+    """The third stage of SEW-ResNet152: the last block's convolution is given the sum of 36 populations."""
+    network = sew(0, blocks=36, channels=2, size=2)
+    assert compressible(network) is network
+    made = compress_network(network, spikes_for(network, 0, 2, 3), Recipe(method="gptq", bits=4))
+    assert weights(made.network) == weights(network)
+    assert len(made.layers) == 1 + 2 * 36 + 1
+    form = chip_form(network)
+    assert weights(form) == weights(network)
+    assert len(form.nodes) == len(network.nodes)

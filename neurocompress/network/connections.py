@@ -104,7 +104,7 @@ def connections(network: Network) -> tuple[Connection, ...]:
     for k, c in enumerate(found):
         own = f"@{c.source}>{c.target}"
         shared = carried[c.name] > 1 and not c.name.endswith(own)
-        name = unlike(f"{c.name}{own}" if shared else c.name, own, named)
+        name = unlike(f"{c.name.removesuffix(f'@>{c.target}')}{own}" if shared else c.name, own, named)
         named[name] = replace(c, name=name, node=c.name if c.trained else "", bias=c.bias if k in biased else None)
     return tuple(named.values())
 
