@@ -174,7 +174,7 @@ def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None,
 @reads_model
 @READOUT
 @option("--seed", type=int, default=0, metavar="N", help="Seed of everything drawn.", show_default=True)
-@option("--memory", metavar="SIZE", help="For Hessians and, again, for the OBS ordering, e.g. 8GiB [default: 2GiB].")
+@option("--memory", metavar="SIZE", help="For Hessians, for the ordering and for signals, each: 8GiB [default: 2GiB].")
 @option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.nir")
 @JSON
 def compress(model: Path, data: Path | None, recipe: Path | None, samples: int | None, finetune: int | None,

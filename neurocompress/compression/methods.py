@@ -19,29 +19,28 @@ GROUP = "neurocompress.methods"
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """The switches of a method.
+    """The switches of a method."""
 
-    #: membrane: H_SMP = 2 E[(MX)^T MX] of the inputs filtered as the neuron filters them (SBC, eq. 11); without it
-    #:     H = 2 E[X^T X] (OBC, GPTQ).
-    #: support: how the weights that stay are chosen (a name of supports.SUPPORTS).
-    #: compensate: weights that stay make up for those that go (least squares on the support, GPTQ on the grid).
-    #: search: the end of a grid is searched on the layer's loss, and its integers by descent.
-    #: asymmetric: a layer is fitted to the compressed spikes that it will receive (asymmetric calibration, GPTAQ).
-    #: row_weights: a row's error counts as much as the weights behind it.
-    #: rate_matching: rows are scaled so that their neurons fire as often as before (see rates).
-    #: distill: epochs of a pruned network with the original as its teacher, where a recipe names none.
-    #: levels, allocation: the defaults where a recipe names none. GPTQ's and the paper's grid is two's complement.
-    """
-
+    #: H_SMP = 2 E[(MX)^T MX] of the inputs filtered as the neuron filters them (SBC, eq. 11); without it H = 2 E[X^T X]
+    #: (OBC, GPTQ).
     membrane: bool = False
+    #: How the weights that stay are chosen: a name of supports.SUPPORTS.
     support: str = "obs"
+    #: Weights that stay make up for those that go (least squares on the support, GPTQ on the grid).
     compensate: bool = True
+    #: The end of a grid is searched on the layer's loss, and its integers by descent.
     search: bool = False
+    #: A layer is fitted to the compressed spikes that it will receive (asymmetric calibration, GPTAQ).
     asymmetric: bool = False
+    #: A row's error counts as much as the weights behind it.
     row_weights: bool = False
+    #: Rows are scaled so that their neurons fire as often as before (see rates).
     rate_matching: bool = False
+    #: Epochs of a pruned network with the original as its teacher, where a recipe names none.
     distill: int = 0
+    #: The integers of a grid, where a recipe names none. GPTQ's and the paper's are two's complement.
     levels: Levels = "twos-complement"
+    #: How layers share the sparsity, where a recipe names none.
     allocation: Allocation = "lamp"
 
     @property

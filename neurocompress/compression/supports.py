@@ -31,12 +31,15 @@ class Ground(Protocol):
 
 @dataclass(frozen=True)
 class Choosing:
-    """block_in: weights that a row loses at once in the OBS ordering. damping: share of the Hessian's mean diagonal.
-    memory: bytes for the ordering. progress: called with the rows that are done."""
+    """What a choice may take into account beside the weights and their Hessian."""
 
+    #: Weights that a row loses at once in the OBS ordering.
     block_in: int = 1
+    #: Added to the Hessian's diagonal, as a share of its mean.
     damping: float = 0.01
+    #: Bytes for the ordering.
     memory: int = MEMORY
+    #: Called with the rows that are done.
     progress: Callable[[int], None] | None = None
 
 
@@ -60,8 +63,9 @@ def support(name: str) -> Callable[[Support], Support]:
 
 @dataclass(frozen=True, eq=False)
 class Magnitudes:
-    """The largest weights stay, by importance x |w|."""
+    """The largest numbers stay, by importance x size."""
 
+    #: (rows, d), not negative.
     size: Tensor
 
     def ranked(
@@ -72,8 +76,9 @@ class Magnitudes:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """losses: (rows, d) of the exact OBS ordering; |w| for inputs that never spiked, which take no part in it."""
+    """The weights stay whose removal costs most."""
 
+    #: (rows, d) of the exact OBS ordering; |w| for inputs that never spiked, which take no part in it.
     losses: Tensor
 
     def ranked(
@@ -97,6 +102,7 @@ class OnSpectrum:
     """The support that ADMM finds on one Hessian's spectrum, over the inputs that spiked; where there is room left, the
     largest weights."""
 
+    #: Of the damped Hessian of the inputs that spiked.
     spectrum: Spectrum
 
     def ranked(
