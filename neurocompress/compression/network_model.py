@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,12 +13,14 @@ from torch import Tensor
 
 from ..network.discrete import discretize, threshold_of
 from ..network.graph import SOURCES, Network
-from ..network.nodes import WEIGHTED, Array, Conv, Delay, Flatten, Linear, Neuron, Node
+from ..network.nodes import WEIGHTED, Array, Conv, Delay, Flatten, Linear, Neuron
 from ..network.resets import resets_late
 from ..simulation.arriving import arriving
 from ..simulation.float import Peak, batches
+from ..simulation.gains import WithGains
 from ..simulation.kept import Chosen, Kept, Room, Samples
 from ..simulation.stateless import steps_of
+from ..simulation.stored import as_stored
 from ..simulation.timing import lag_of
 from .layer import CompressedLayer, weights_of, with_layers
 from .model import MEMORY, Batch, Resets, Stage
@@ -174,13 +176,12 @@ class NetworkStream:
 
     def counts(self, stage: Stage, layers: Mapping[str, CompressedLayer], gains: Sequence[float]) -> Array:
         self._come_to(stage)
-        probe, copies = _probe(with_layers(self.network, layers), stage.population, gains)
-        rows = len(stage.modules[0].weight)
-        total = np.zeros((len(gains), rows))
-        for signals in batches(probe, self.spikes, copies, device=self.device, given=self._sent):
-            for k, name in enumerate(copies):
-                each = signals[name].sum(dim=(0, 1)).reshape(rows, -1)
-                total[k] += each.sum(1, dtype=torch.float64).cpu().numpy()
+        rows, total = len(stage.modules[0].weight), np.zeros(())
+        network = as_stored(with_layers(self.network, layers))
+        with_gains = WithGains(network, stage.population, gains, self.device)
+        for found in batches(network, self.spikes, network.inputs_of(stage.population), device=self.device,
+                             given=self._sent, then=with_gains.run):
+            total = total + found[stage.population].reshape(len(gains), rows, -1).sum(2).cpu().numpy()
         return total
 
     def _come_to(self, stage: Stage) -> int:
@@ -343,22 +344,3 @@ def lags_into(network: Network, layer: str, population: str) -> list[int]:
             elif not isinstance(network.nodes[target], SOURCES):
                 waiting.append((target, step))
     return found
-
-
-def _probe(network: Network, population: str, gains: Sequence[float]) -> tuple[Network, tuple[str, ...]]:
-    """The network with a copy of the population for each gain beside it, and the copies' names.
-
-    Thresholds, resets and leak potentials divided by a gain are what multiplying the input by it is.
-    """
-    node = network.nodes[population]
-    assert isinstance(node, Neuron)
-    mark = "@" * (1 + max(map(len, network.nodes)))  # longer than any name that is taken
-    copies: dict[str, Node] = {f"{mark}{k}": _stronger(node, gain) for k, gain in enumerate(gains)}
-    edges = tuple((source, name) for name in copies for source in network.inputs_of(population))
-    return replace(network, nodes=network.nodes | copies, edges=network.edges + edges), tuple(copies)
-
-
-def _stronger(node: Neuron, gain: float) -> Neuron:
-    levels = {name: value / gain for name in ("v_threshold", "v_reset", "v_leak")
-              if (value := getattr(node, name)) is not None}
-    return replace(node, **levels)

@@ -93,11 +93,13 @@ def batches(
     device: str | torch.device = "cpu",
     peaks: dict[str, Peak] | None = None,
     given: Mapping[str, Samples] | None = None,
+    then: Callable[[Signals], Signals] | None = None,
 ) -> Iterator[Signals]:
     """Runs the network batch by batch; yields the kept nodes' signals, (timesteps, batch, *node shape).
 
     Only what is kept is run, and what it depends on up to the `given` nodes (as in `simulate`). peaks is filled with
-    the largest potentials of every population that runs.
+    the largest potentials of every population that runs. then: what comes of a batch's signals, by the thread that runs
+    the batch.
     """
     network = as_stored(network)
     shape = network.shapes[network.input]
@@ -118,7 +120,8 @@ def batches(
         return x.to(device=device, dtype=dtype)
 
     def run(start: int) -> Signals:
-        return runner.run(part(spikes, start), {name: part(signal, start) for name, signal in known.items()})
+        found = runner.run(part(spikes, start), {name: part(signal, start) for name, signal in known.items()})
+        return found if then is None else then(found)
 
     yield from in_turn(run, range(0, spikes.shape[0], size))
 
