@@ -57,6 +57,17 @@ def test_a_line_for_each_phase_and_one_every_ten_seconds_of_it(two_seconds: None
     assert written[3:] == ["[1:15] compressing\\x1b[31m: 1 of 12 (8 %)", "[1:15] simulating: 4,000 done"]
 
 
+def test_phases_that_take_turns_get_a_line_each_and_one_every_ten_seconds(two_seconds: None) -> None:
+    """Every stage of a walk is calibrated and then compressed."""
+    clock, written = Clock(), list[str]()
+    lines = Lines(written.append, clock, "reading")
+    for stage in range(40):
+        for phase in ("calibrating", "compressing"):
+            clock.now += 0.25
+            lines.told(phase, stage, 40)
+    assert [line.split(":")[1] for line in written] == ["02] compressing", "02] calibrating", "12] calibrating"]
+
+
 def test_a_phase_that_says_nothing_still_gets_its_lines(two_seconds: None) -> None:
     clock, written = Clock(), list[str]()
     lines = Lines(written.append, clock, "reading")

@@ -48,12 +48,15 @@ class Lines:
         self._write, self._clock, self._lock = write, clock, threading.Lock()
         self._start = clock()
         self._phase, self._done, self._total = first, 0, 0
-        self._printed: float | None = None  # when this phase was last written about
+        self._printed: float | None = None  # when a line was last written, None where this phase is new
+        self._known: set[str] = set()
 
     def told(self, phase: str, done: int, total: int) -> None:
         with self._lock:
             if phase != self._phase:
-                self._phase, self._printed = phase, None
+                self._phase = phase
+                if phase not in self._known:  # phases that take turns get no line at each turn
+                    self._printed = None
             self._done, self._total = done, total
         self.look()
 
@@ -64,6 +67,7 @@ class Lines:
             if now < due:
                 return
             self._printed = now
+            self._known.add(self._phase)
             minutes, seconds = divmod(int(now - self._start), 60)
             line = f"[{minutes}:{seconds:02d}] {one_line(self._phase)}{self._far()}"
         self._write(line)
