@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompress.errors import Refused
-from neurocompress.network.canonical import canonical
+from neurocompress.network.chip_form import chip_form
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import (
@@ -121,7 +121,7 @@ def test_scales_fold_into_the_weights_beside_them():
     rng = np.random.default_rng(1)
     weight = rng.normal(size=(4, 6))
     network = agree((6,), Scale(rng.normal(size=6)), Linear(weight, np.ones(4)), Scale(rng.normal(size=4)))
-    assert sum(isinstance(n, Scale) for n in canonical(network).nodes.values()) == 0
+    assert sum(isinstance(n, Scale) for n in chip_form(network).nodes.values()) == 0
     agree((2, 4, 4), Scale(rng.normal(size=(2, 1, 1))), Conv(rng.normal(size=(4, 2, 3, 3)), np.ones(4), (1, 1),
           ((1, 1), (1, 1)), (1, 1)), Scale(rng.normal(size=(4, 1, 1))))
     agree((6,), Scale(rng.normal(size=6)))

@@ -25,7 +25,7 @@ from neurocompress.chip.units import Units
 from neurocompress.compression.recipe import Recipe
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
-from neurocompress.network.canonical import canonical
+from neurocompress.network.chip_form import chip_form
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -41,7 +41,7 @@ SPINNAKER, TIANJIC = load_profile("spinnaker2"), load_profile("tianjic")
 
 def as_py_spinnaker2(network: Network) -> RealNetwork:
     """The network as py-spinnaker2 stores it: weights times 127 / (largest into the population), fractions cut off."""
-    network = canonical(network)
+    network = chip_form(network)
     network = replace(network, conventions=replace(network.conventions, weights="float"))
     integers, units = {}, {}
     for population in network.populations:

@@ -17,7 +17,7 @@ from loihi_reference import simulate as reference
 from neurocompress import check, compare, deploy, simulate
 from neurocompress.data import SpikeData
 from neurocompress.errors import Refused
-from neurocompress.network.canonical import canonical
+from neurocompress.network.chip_form import chip_form
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.encoder import joined, scaled, split, unscaled
 from neurocompress.network.graph import Network
@@ -140,7 +140,7 @@ def test_a_network_for_scaled_inputs_computes_the_same(rule, seed, picture, scal
     wanted = simulate_float(network, q * scale, dtype=torch.float64)["output"]
     got = simulate_float(made, q.astype(np.float64), dtype=torch.float64)["output"]
     np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
-    plain, back = canonical(network), unscaled(made, scale)
+    plain, back = chip_form(network), unscaled(made, scale)
     assert plain.nodes.keys() == back.nodes.keys()
     for name, node in plain.nodes.items():
         if isinstance(node, (Linear, Conv)):

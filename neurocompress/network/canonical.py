@@ -1,20 +1,20 @@
-"""The canonical form: between two populations lies at most one node of weights.
+"""Folding: a row of nodes without memory as at most one node of weights, with pools, flattening and delays around it.
 
 Scales, averages and products of layers are folded into the weights before anything is compressed, so that
-what is put on a chip's grid is what the chip stores. Each path between populations gets nodes of its own.
+what is put on a chip's grid is what the chip stores.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import Problem, Refused, refuse
-from .graph import SOURCES, Edge, Network
+from ..errors import Problem, Refused
+from .graph import SOURCES, Network
 from .kernel import Kernel
 from .nodes import Conv, Delay, Flatten, Linear, Node, Output, Pool, Scale, Shape
 from .shapes import output_shape
@@ -27,64 +27,6 @@ MATERIALIZE_MAX = 2**26
 
 #: Most paths of layers between the populations of a network, and into one of them; most layers on one path.
 MAX_PATHS, MAX_PATHS_INTO, MAX_LAYERS = 2000, 1000, 200
-
-
-def canonical(network: Network) -> Network:
-    """The same network with at most one weighted node (Linear, Conv) on each path between populations.
-
-    Raises `Refused` for every path that can not be folded, naming its layers and the fix.
-    """
-    paths: list[tuple[str, ...]] = []
-    for name in (*network.populations, network.output):
-        paths += paths_into(network, name)
-        if len(paths) > MAX_PATHS:
-            raise refuse(f"the network has more than {MAX_PATHS} paths of layers between its neurons",
-                         fix="Put neurons between the branches")
-    carried = Counter(name for path in paths for name in set(path[1:-1]))
-    grown = 0
-    nodes: dict[str, Node] = {n: network.nodes[n] for n in (network.input, *network.populations, network.output)}
-    edges: list[Edge] = []
-    notes: list[str] = []
-    problems: list[Problem] = []
-    biased: set[tuple[str, str]] = set()
-    for path in paths:
-        source, target, between = path[0], path[-1], path[1:-1]
-        shared = any(carried[name] > 1 for name in between)
-        chain: list[tuple[str, Node]] = []
-        for name in between:
-            node = network.nodes[name]
-            if isinstance(node, (Linear, Conv)) and node.bias is not None:
-                if (name, target) in biased:  # several branches are summed into this layer: one bias
-                    node = replace(node, bias=None)
-                biased.add((name, target))
-            own = f"@{source}>{target}"  # which a network that is canonical already has
-            chain.append((f"{name}{own}" if shared and not name.endswith(own) else name, node))
-        try:
-            folded = fold(chain, network.shapes[source], network.shapes[target])
-            grown += sum(node.weight.size for _, node in folded if isinstance(node, (Linear, Conv))
-                         and not any(node is kept or node.weight is kept.weight for _, kept in chain
-                                     if isinstance(kept, (Linear, Conv))))
-            if grown > MATERIALIZE_MAX:
-                raise ValueError(f"folding the layers between neurons makes {grown} weights, at most {MATERIALIZE_MAX}")
-        except ValueError as error:
-            problems.append(Problem(str(error), f"path {' -> '.join(path)}",
-                                    "Put a neuron between its layers, or merge them before export"))
-            continue
-        if [n for n, _ in folded] != list(between):
-            notes.append(f"{' -> '.join(path)} was folded into {' -> '.join(n for n, _ in folded) or 'one edge'}")
-        previous = source
-        for name, node in folded:
-            nodes[name] = node
-            edges.append((previous, name))
-            previous = name
-        edges.append((previous, target))
-    if problems:
-        raise Refused(problems)
-    found = {network.input, *(n for edge in edges for n in edge)}
-    return Network(
-        {name: node for name, node in nodes.items() if name in found}, tuple(dict.fromkeys(edges)),
-        network.conventions, network.notes + tuple(notes), network.metadata, network.assumed,
-    )
 
 
 def paths_into(network: Network, target: str) -> list[tuple[str, ...]]:
