@@ -6,6 +6,7 @@ match the last one holds, whatever a bare number ("*") says. A layer that none m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from glob import escape
@@ -18,11 +19,20 @@ N = TypeVar("N", int, float)
 
 #: The pattern that a bare number stands for.
 ALL = "*"
+#: What a copy of a layer is called: the layer, then where its path comes from and leads ("conv@a>b"), and a number
+#: where there are more. An "@" without that is the user's own.
+COPY = re.compile(r"(.+)@(?:[^@]*>.*|behind(?:#\d+)?)", re.DOTALL)
+
+
+def layer_of(name: str) -> str:
+    """The layer that a name means: of a copy that a path makes of one ("conv@a>b") the layer itself."""
+    copy = COPY.fullmatch(name)
+    return copy[1] if copy else name
 
 
 def matches(layer: str, pattern: str) -> bool:
     """Whether a pattern means a layer; of the copies that several paths make of one layer ("conv@a>b") it means all."""
-    return pattern == layer or fnmatchcase(layer, pattern) or fnmatchcase(layer.split("@")[0], pattern)
+    return pattern == layer or fnmatchcase(layer, pattern) or fnmatchcase(layer_of(layer), pattern)
 
 
 def of_layers(what: str, given: N | Mapping[str, N] | None, layers: Iterable[str]) -> dict[str, N]:
@@ -43,7 +53,7 @@ def of_layers(what: str, given: N | Mapping[str, N] | None, layers: Iterable[str
 
 def unmatched(what: str, pattern: str, layers: Sequence[str]) -> Problem:
     """What to say of a pattern that matches nothing."""
-    shown = ", ".join(dict.fromkeys(n.split("@")[0] for n in layers))
+    shown = ", ".join(dict.fromkeys(layer_of(n) for n in layers))
     return Problem(f"{what} names layer '{pattern}', and no layer with weights is called that or matches it",
                    fix=f"Layers with weights: {shown}" if shown else "The network has no layer with weights")
 
@@ -80,8 +90,8 @@ def of_flags(flag: str, texts: Sequence[str], kind: type[N]) -> N | dict[str, N]
 
 def as_flags(flag: str, numbers: Mapping[str, N], layers: Iterable[str]) -> str:
     """The flags that give these layers these numbers, to be pasted into a shell. layers: all there are."""
-    wanted: dict[str, str] = {name.split("@")[0]: f"{number:.6g}" for name, number in numbers.items()}
+    wanted: dict[str, str] = {layer_of(name): f"{number:.6g}" for name, number in numbers.items()}
     texts = list(wanted.values())
-    if wanted.keys() == {n.split("@")[0] for n in layers} and texts == texts[:1] * len(texts):
+    if wanted.keys() == {layer_of(n) for n in layers} and texts == texts[:1] * len(texts):
         return f"{flag} {texts[0]}"
     return " ".join(f"{flag} {quote(f'{escape(name)}={text}')}" for name, text in wanted.items())

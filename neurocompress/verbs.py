@@ -11,7 +11,7 @@ import numpy as np
 
 from . import bundle
 from .chip.features import features, readout_on, with_conventions
-from .chip.fit import Fit, check_fit, fit_of, left_to_zeros, plan_of, with_rounding
+from .chip.fit import Fit, check_fit, fit_of, left_to_data, plan_of, with_rounding
 from .chip.incoming import on_chip_alone
 from .chip.profile import Profile, load_profile
 from .chip.search import Found, mildest_of_weights, one_width, prunes
@@ -111,7 +111,8 @@ def check_compressed(
     """The mildest compression with which a network fits a chip, estimated from its weights: no data, no torch.
 
     bits: for all layers; without it the chip's default and all that are fewer are tried. The fit is that of the
-    compressed network; where nothing fits, that of the network as it is. input, preset, dt, reset, convention,
+    compressed network; where nothing fits, that of the network as it is. Where its loss is beyond the bound by the
+    weights alone, the verdict is left to deploy, which has data. input, preset, dt, reset, convention,
     readout: as `check`. Raises `Refused`.
     """
     tell = progress or silent
@@ -122,9 +123,9 @@ def check_compressed(
     bits = one_width(bits)
     plan = plan_of(network, profile, bits, chips=chips, policy=fan_in_policy)
     found = mildest_of_weights(plan, bits, fan_in_pruned=prunes(plan, fan_in_policy))
-    fit = fit_of(found.plan if found.fits else plan)
-    if found.fits and any(found.sparsity.values()):
-        fit = left_to_zeros(fit, plan)
+    fit = fit_of(plan if found.walls else found.plan)
+    if found.loss and not found.walls:
+        fit = left_to_data(fit, plan, found.said if found.beyond else "")
     return replace(fit, notes=(*said, *fit.notes), read_by=ends.by, host=tuple(ends.host)), found
 
 

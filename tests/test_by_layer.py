@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from neurocompress import check, compress, deploy, load
 from neurocompress.backends import backend
-from neurocompress.by_layer import as_flags, of_flags, of_layers
+from neurocompress.by_layer import as_flags, layer_of, of_flags, of_layers
 from neurocompress.chip.profile import load_profile, profile_names
 from neurocompress.chip.units import fit_units, holds_both_signs, weight_format
 from neurocompress.compression.recipe import recipe_of
@@ -52,6 +52,20 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "data.npz"
     np.savez(path, spikes=SPIKES, labels=np.arange(6) % 8)
     return path
+
+
+@pytest.mark.parametrize(("name", "layer"), [
+    ("fc", "fc"), ("fc@1", "fc@1"), ("fc@a>b", "fc"), ("fc@1@a>b", "fc@1"), ("fc@>b", "fc"), ("fc@a>b#2", "fc"),
+    ("fc@a>b@1", "fc"), ("fc@behind", "fc"), ("@a", "@a")])
+def test_only_what_a_copy_is_called_is_left_out_of_the_name_of_its_layer(name: str, layer: str) -> None:
+    assert layer_of(name) == layer
+
+
+def test_a_layer_with_an_at_sign_in_its_name_is_another_than_that_without() -> None:
+    names = ("fc", "fc@1", "fc@1@a>b")
+    assert of_layers("bits", {"fc": 4}, names) == {"fc": 4}
+    assert of_layers("bits", {"fc@1": 4}, names) == {"fc@1": 4, "fc@1@a>b": 4}
+    assert as_flags("--bits", {"fc@1": 4}, names) == "--bits fc@1=4"
 
 
 def test_numbers_go_to_the_layers_whose_names_match() -> None:

@@ -287,11 +287,16 @@ def with_rounding(fit: Fit) -> Fit:
     return replace(fit, verdict=DECIDED, undecided=(*fit.undecided, *said))
 
 
-def left_to_zeros(fit: Fit, before: Plan) -> Fit:
-    """A fit that rests on weights to be pruned: deploy chooses with data which ones, and says whether limits that
-    depend on where they lie are kept. before: the plan without pruning."""
-    said = tuple(Undecided(v.code, v.layer, v.resource, f"{v.resource}: kept by zeros where the smallest weights are; "
-                           "deploy --fit chooses them by loss, and holds them against the limit again")
+def left_to_data(fit: Fit, before: Plan, beyond: str = "") -> Fit:
+    """A fit that rests on weights to be pruned or on fewer bits: deploy chooses them with data, and says whether its
+    loss lies within the bound and whether limits that depend on where the zeros lie are kept. before: the plan
+    without. beyond: what it loses by the weights alone, where that is beyond the bound."""
+    how = ("kept by zeros where the smallest weights are; deploy --fit chooses them by loss, and holds them against "
+           "the limit again" if any(fit.plan.sparsity.values()) else "kept by fewer bits; deploy --fit measures what "
+           "they lose on the data")
+    if beyond:
+        how = f"by the weights alone {beyond}; deploy --fit measures what it loses on the data"
+    said = tuple(Undecided(v.code, v.layer, v.resource, f"{v.resource}: {how}")
                  for v in before.findings if isinstance(v, Violation))
     return replace(fit, verdict=DECIDED, undecided=(*fit.undecided, *said)) if said else fit
 

@@ -189,7 +189,7 @@ def mildest(plan: Plan, losses: Losses, widths: list[int], margin: float = 0.0, 
     hardest = search.choice(min(widths), 0.0, search.everything)
     if not hardest.fits:
         chips = chips_for(plan), chips_for(hardest.plan)
-        return replace(hardest, chips=chips, tried=search.tried)
+        return replace(hardest, walls=every_violation(hardest.plan), chips=chips, tried=search.tried)
     if math.isfinite(bound):
         within = _Search(plan, losses, margin, bound)
         if best := within.best(widths):
@@ -319,8 +319,10 @@ def mildest_of_weights(plan: Plan, bits: int | None, fan_in_pruned: bool, bound:
     plan = plan.pruned_to_limits() if fan_in_pruned else plan
     widths = widths_of(plan, bits)
     found = as_it_is(plan)
-    if found.fits or plan.stopping:
+    if found.fits:
         return found
+    if plan.stopping:
+        return replace(found, walls=every_violation(plan))
     stored = {n: node.weight.size for n, node in chip_form(plan.network).nodes.items() if isinstance(node, WEIGHTED)}
     return mildest(plan, Losses.of_weights(plan.connections, widths, stored), widths, bound=bound)
 
@@ -353,6 +355,12 @@ def violations(plan: Plan) -> tuple[Violation, ...]:
     if per_chip is not None and plan.fewest_cores > per_chip * plan.chips:
         largest = max(plan.network.populations, key=lambda n: math.prod(plan.network.shapes[n]))
         return (Violation("NC301", largest, "cores", plan.fewest_cores, per_chip * plan.chips, "cores"),)
+    return every_violation(plan)
+
+
+def every_violation(plan: Plan) -> tuple[Violation, ...]:
+    """Broken rules of a plan that is placed, however many cores it takes, the largest ratio of needed to available
+    first."""
     found = [f for f in plan.findings if isinstance(f, Violation)]
     return tuple(sorted(found, key=lambda v: -(v.needed / v.available if v.available else math.inf)))
 
@@ -361,7 +369,7 @@ def chips_for(plan: Plan) -> int | None:
     """The fewest chips with which a plan fits; None when no number helps."""
     per_chip, chips = plan.profile.topology.cores_per_chip.value, plan.chips
     while chips <= MOST_CHIPS:
-        tried = plan.changed(chips=chips)
+        tried = plan if chips == plan.chips else plan.changed(chips=chips)
         broken = [f for f in tried.findings if isinstance(f, Violation)]
         if not broken:
             return chips

@@ -246,7 +246,8 @@ def _compression(out: Console, found: Fit, compression: Found | None) -> None:
                                     f"stops at {BOUND:g}, where a layer loses as much as it keeps")))
         return
     if compression.beyond:
-        out.print(Text("No compression within the bound makes it fit", style="bold red"))
+        out.print(Text("By the weights alone no compression within the bound makes it fit; deploy --fit decides, with "
+                       "data", style="bold yellow"))
         out.print(Text(one_line(f"  {compression.said}")))
         if compression.chips[0]:
             out.print(Text(f"  It would fit {_chips(compression.chips[0])} as it is"))
