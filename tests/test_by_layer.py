@@ -150,7 +150,7 @@ def test_deploy_does_what_patterns_say(model: Path, data: Path, tmp_path: Path, 
 @pytest.mark.parametrize("target", profile_names())
 def test_layers_of_different_bits_mean_the_same_on_a_chip(target: str) -> None:
     """Weights times gains of what the chip stores are those of the compressed network, layer by layer."""
-    profile = load_profile(target)
+    profile = load_profile(target).model_copy(update={"emits": ()})  # numbers, not files: lava-dl's have no feedback
     # one bit with its sign inside holds no number above 0 (NC105)
     bits = [b for b in sorted(profile.weights.bits.value or []) if holds_both_signs(profile, b)]
     loop = network("fc1", "fc2")
