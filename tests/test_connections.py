@@ -73,7 +73,7 @@ def test_a_scale_that_is_written_out_and_of_equal_values_is_one_number() -> None
     conv = Conv(rng.normal(size=(3, 2, 2, 2)), None, (1, 1), ((0, 0), (0, 0)), (1, 1))
     pool = Pool("sum", (2, 2), (2, 2), ((0, 0), (0, 0)))
     for layers in ((pool, conv), (pool, Flatten(), Linear(rng.normal(size=(4, 18))))):
-        long, short = (canonical(chained((2, 6, 6), Scale(scale), *layers)) for scale in (written, number))
+        long, short = (chip_form(chained((2, 6, 6), Scale(scale), *layers)) for scale in (written, number))
         assert [type(n) for n in long.nodes.values()] == [type(n) for n in short.nodes.values()]
         for a, b in zip(long.nodes.values(), short.nodes.values(), strict=True):
             if isinstance(a, (Conv, Linear)):
