@@ -12,14 +12,18 @@ import sys
 import tempfile
 from collections import Counter
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from verdict_networks import CHIPS, ENDS, Said, agree, checked, data_for, deployed, readable, said, written
 
 from neurocompress import deployment, verbs
 from neurocompress.chip.profile import load_profile
+from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Input, Linear, Neuron, Output
 
 #: Networks that are held against every chip: 500 and more.
 SEEDS = range(504)
@@ -104,6 +108,19 @@ def test_what_is_no_chain_is_refused_for_lava_dl_by_both_and_the_rest_is_decided
         assert agree(found, made), f"seed {seed} ({end}): {found} and {made}"
         broken += "NC113" in found.codes
     assert broken > 2
+
+
+@pytest.mark.parametrize(("other", "lacks"), [({"reset": "subtract"}, False), ({"fire": ">="}, True), ({}, False)])
+def test_neurons_that_lava_dl_lacks_are_refused_for_it_by_both(other: dict[str, str], lacks: bool) -> None:
+    """Of a reset by subtraction both make one to zero, as the chip has it."""
+    one = np.ones(8)
+    nodes = {"input": Input((8,)), "fc": Linear(np.random.default_rng(1).normal(0.2, 0.5, (8, 8))),
+             "n": Neuron((8,), one, one, 0 * one, 4 * one, 0 * one), "output": Output((8,))}
+    network = Network(nodes, tuple(pairwise(nodes)), Conventions(dt=1.0, **other))  # type: ignore[arg-type]
+    found = checked(network, "loihi2-lava-dl")
+    made = deployed(network, "loihi2-lava-dl", data_for(network, 0))
+    assert ("NC113" in found.codes, found.status) == (lacks, int(lacks))
+    assert agree(found, made), f"{found} {made}"
 
 
 def test_fit_of_a_layer_that_shares_its_neurons_leaves_it_a_weight(shared: Path) -> None:

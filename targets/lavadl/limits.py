@@ -10,6 +10,7 @@ from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Problem
 from neurocompress.network.connections import Connection
 from neurocompress.network.graph import Network
+from neurocompress.network.nodes import Neuron
 
 #: Chip units of a bias of 1: lava-dl sets bias_exp to 6.
 BIAS_UNIT = 1 << 6
@@ -24,6 +25,8 @@ UNFORESEEN = ("the format has one decay and threshold to a layer, whole biases, 
               "zero: deploy asks it, with the network that the chip computes")
 #: What to do where layers are no chain.
 CHAIN = "Emit Lava: the format has no branches and no feedback"
+#: What to do where neurons are others than lava-dl's.
+NEURONS = "Read the model with --reset zero and a preset that fires above the threshold, or emit Lava"
 
 
 def chain(network: IntegerNetwork) -> list[tuple[Synapses, Population]]:
@@ -37,8 +40,15 @@ def one(values: object) -> int:
 
 
 def foreseen(network: Network, connections: tuple[Connection, ...]) -> Iterator[tuple[str, str, str]]:
-    """What is known before compression: layer, reason and what to do, for all that is no chain of layers."""
-    before = network.input
+    """What is known before compression: layer, reason and what to do, for all that is no chain of layers, and for
+    neurons that reset or fire in another way than lava-dl's."""
+    before, rule = network.input, network.conventions
+    differ = [what for what, is_so in (("reset by subtraction", rule.reset == "subtract"),
+                                       ("firing at the threshold (>=)", rule.fire == ">=")) if is_so]
+    for name in network.populations if differ else ():
+        node = network.nodes[name]
+        if isinstance(node, Neuron) and node.spiking:
+            yield name, " and ".join(differ), NEURONS
     for name in network.populations:
         into = [c for c in connections if c.target == name]
         if len(into) != 1 or into[0].source != before:
@@ -91,8 +101,7 @@ def _neurons(p: Population) -> Iterator[Problem]:
         ("sends several spikes in a step", p.spikes_per_step != "one"), ("has a floor", p.v_floor is not None),
         ("starts from a state of its own", bool(np.any(p.u_init) or np.any(p.v_init)))) if is_so]
     if differ:
-        yield Problem(f"it {', '.join(differ)}, which lava-dl's neurons can not", where,
-                      "Read the model with --reset zero and a preset that fires above the threshold, or emit Lava")
+        yield Problem(f"it {', '.join(differ)}, which lava-dl's neurons can not", where, NEURONS)
     bias = np.asarray(p.bias_mant, dtype=np.int64) << p.bias_exp
     if np.any(bias % BIAS_UNIT):
         yield Problem("its biases are no whole weights (multiples of 64 in the chip's units)", where,
