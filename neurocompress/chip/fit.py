@@ -175,7 +175,7 @@ class Fit:
             "spikes_per_step": None if found is None else {
                 "assumed": found.assumed, "messages": found.messages, "across_cores": found.across_cores,
                 "across_chips": found.across_chips},
-            "violations": [{**vars(v), "excess": v.excess, "apply": dict(v.apply)} for v in self.violations],
+            "violations": [v.to_dict() for v in self.violations],
             "unchecked": [dict(vars(u)) for u in self.unchecked],
             "undecided": [dict(vars(u)) for u in self.undecided],
             "notes": list(self.notes), "readout": {"by": self.read_by, "host": list(self.host)},

@@ -49,7 +49,7 @@ class Fixes:
         self._tried: dict[tuple[Any, ...], Plan] = {}
 
     def of(self, violation: Violation) -> Violation:
-        """The violation with fix, frees and apply filled in; as it is where its rule says what to do."""
+        """The violation with fix, freed and apply filled in; as it is where its rule says what to do."""
         relief = RULES[violation.code].relief
         if "bits" in violation.apply:  # of one layer, or of all where they are alike
             width, alike = violation.apply["bits"], len(set(self.plan.bits.values())) == 1
@@ -93,7 +93,7 @@ class Fixes:
         frees = max(0, self.plan.memory - self._try({"policy": "prune"}).memory)
         text = f"Prune to {violation.available:g} synapses a neuron (--fan-in-policy prune)"
         text += f", which frees {size(frees)}" if frees else ""
-        return replace(violation, fix=text, frees=frees, apply={"policy": "prune"})
+        return replace(violation, fix=text, freed=lambda: frees, apply={"policy": "prune"})
 
     def _filled(self, violation: Violation, change: Change, chips: int | None) -> Violation:
         names = list(next(iter(change.values())))
@@ -110,8 +110,8 @@ class Fixes:
         text += f" ({self._flags(change)})"
         if chips is not None:
             text += f"; or use {chips} chips (--chips {chips})"
-        frees = max(self.plan.memory - tried.memory, 0)
-        return replace(violation, fix=text, frees=frees, apply=self._arguments(change))
+        return replace(violation, fix=text, freed=lambda: max(self.plan.memory - tried.memory, 0),
+                       apply=self._arguments(change))
 
     def _flags(self, change: Change) -> str:
         """The change as flags; by layer where some say something by layer already, which a bare number leaves alone."""
@@ -210,11 +210,13 @@ class Fixes:
         """The rule passes, and not by spreading the network over ever more cores."""
         tried, per_chip = self._try(change), self.plan.profile.topology.cores_per_chip.value
         room = max(self.plan.placement.cores, (per_chip or 0) * self.plan.chips)
-        return self._may(violation, change) and not _breaks(tried, violation) and tried.placement.cores <= room
+        return self._may(violation, change) and not _breaks(tried, violation) and tried.keeps_to(room)
 
 
 def needed(plan: Plan, violation: Violation) -> float | None:
     """What a plan needs of the limit that another one broke: what its rule says to a chip that has none of it."""
+    if violation.code == "NC208" and (leaving := plan.leaving(violation.layer)) is not None:
+        return leaving or None
     section, name = RULES[violation.code].field.split(".")
     part = getattr(plan.profile, section, None)
     entry = getattr(part, name, None)
@@ -234,6 +236,8 @@ def _whole(violation: Violation) -> bool:
 
 def _breaks(plan: Plan, violation: Violation) -> bool:
     """Whether a plan breaks the same rule in the same place."""
+    if violation.code == "NC208" and (leaving := plan.leaving(violation.layer)) is not None:
+        return leaving > violation.available
     return any(
         isinstance(f, Violation) and (_whole(violation) or f.layer == violation.layer)
         for f in findings(plan.case_of(plan.profile), code=violation.code))

@@ -17,6 +17,7 @@ from .cut import Limits, fan
 from .delays import extra_delays
 from .expected import Pruner, filled, limited
 from .fan import Fan, Ints
+from .fan_kernel import KernelFan
 from .mapping import place
 from .memory import stored_bits
 from .placed import Layer, Placement
@@ -86,9 +87,10 @@ class Plan:
             self._filled.append(filled(self.network, self.connections))
         full = self._filled[0]
         pruned = any(self.sparsity.get(c.layer) or c.name in self.fan_in for c in full if c.trained)
-        if not pruned and all(a is b for a, b in zip(full, self.connections, strict=True)):
-            return None
         key = (tuple(self.bits.items()), self.chips, self.policy)
+        if not pruned and all(a is b for a, b in zip(full, self.connections, strict=True)):
+            self._wholes.setdefault(key, self)
+            return None
         if key not in self._wholes:
             self._wholes[key] = replace(self, connections=full, sparsity={}, fan_in={})
         return self._wholes[key]
@@ -135,6 +137,24 @@ class Plan:
         """Whether a piece takes more than a core has."""
         limits = [(name, most) for name, most in vars(Limits.of(self.profile)).items() if most is not None]
         return any(int(getattr(x, name).max(initial=0)) > most for x in placement.layers for name, most in limits)
+
+    def keeps_to(self, cores: int) -> bool:
+        """Whether it takes no more cores than that. It takes none beyond those of the whole network where no piece of
+        that takes more than a core has, and then it need not be placed."""
+        whole = self.whole
+        known = whole is not None and whole.placement.cores <= cores and not self._broken(whole.placement)
+        return known or self.placement.cores <= cores
+
+    def leaving(self, population: str) -> int | None:
+        """Most synapses that leave a neuron of a population, where both ways of wiring agree on it, so that nothing
+        need be placed; None where they may differ: a kernel that is stored once sends its zeros too."""
+        fans = [f for f in self.fans if f.connection.source == population]
+        unsplit = {(f.connection.name, f.connection.source, f.connection.target)
+                   for f in (self.whole._own.fans if self.whole else ()) if f.connection.kernel is not None}
+        if any(isinstance(f, KernelFan) or (f.connection.name, population, f.connection.target) in unsplit
+               for f in fans):
+            return None
+        return int(np.sum([f.fan_out() for f in fans], axis=0).max(initial=0))
 
     @property
     def wiring(self) -> Wiring:

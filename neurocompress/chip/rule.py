@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from ..network.connections import Connection
@@ -24,8 +25,8 @@ class Violation:
     """One limit that one layer breaks.
 
     layer: the node that holds the weights, or the population. resource, unit: what there is too little of.
-    fix: the cheapest change that makes this rule pass, as a sentence. frees: bytes of synapse memory it frees.
-    apply: that change as arguments of `check_fit` (bits, sparsity, chips), empty when it is none of these.
+    fix: the cheapest change that makes this rule pass, as a sentence. apply: that change as arguments of `check_fit`
+    (bits, sparsity, chips), empty when it is none of these. freed: counts `frees`, for which a network is placed.
     """
 
     code: str
@@ -35,14 +36,25 @@ class Violation:
     available: float
     unit: str
     fix: str = ""
-    frees: int = 0
     apply: Mapping[str, Any] = field(default_factory=dict)
+    freed: Callable[[], int] = field(default=int, repr=False, compare=False)
 
     __repr__ = brief
 
     @property
     def excess(self) -> float:
         return self.needed - self.available
+
+    @cached_property
+    def frees(self) -> int:
+        """Bytes of synapse memory that the fix frees."""
+        return self.freed()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"code": self.code, "layer": self.layer, "resource": self.resource, "needed": self.needed,
+                "available": self.available, "unit": self.unit, "fix": self.fix, "frees": self.frees,
+                "apply": dict(self.apply), "excess": self.excess}
 
     def __str__(self) -> str:
         return (f"{self.code} {self.layer}: {self.resource}: {self.needed:,g} {self.unit} needed, {self.available:,g} "
