@@ -73,6 +73,10 @@ def place(
     found = Placement(laid(crossing=False), chips)
     if chips > 1 and per_chip is not None and found.cores > per_chip:
         found = Placement(laid(crossing=True), chips)
+        if found.cores <= per_chip:  # so cut it fits on one chip, where nothing crosses
+            one, two = ((entry.value if entry else None) or 1 for entry in (
+                core.axon_out_entries_same_chip, core.axon_out_entries_cross_chip))
+            found = Placement(tuple(replace(x, axons_out=x.axons_out // two * one) for x in found.layers), chips)
     return found
 
 
