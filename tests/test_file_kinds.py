@@ -22,6 +22,7 @@ from neurocompress.errors import Refused
 from neurocompress.file_kinds import kind_of
 
 TEST = EXAMPLE / "digits_test.npz"
+CUT = f"it holds {DIGITS.stat().st_size - 1} of {DIGITS.stat().st_size} bytes"
 POINTER = (b"version https://git-lfs.github.com/spec/v1\n"
            b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 93528\n")
 
@@ -67,7 +68,7 @@ KINDS = {
     "npz": (TEST.read_bytes(), "arrays ('spikes', 'labels'), not a NIR file. Give the .nir file as MODEL", None),
     "cut npz": (TEST.read_bytes()[:5000], "beginning of a .npz or PyTorch file", "5000 bytes end before the list"),
     "nir": (DIGITS.read_bytes(), None, "an HDF5 file (a .nir network"),
-    "cut nir": (DIGITS.read_bytes()[:-1], "it holds 93527 of 93528 bytes", "it holds 93527 of 93528 bytes"),
+    "cut nir": (DIGITS.read_bytes()[:-1], CUT, CUT),
     "cut new hdf5": (newest_hdf5()[:4000], "it holds 4000 of", "it holds 4000 of"),
     "8 bytes of hdf5": (DIGITS.read_bytes()[:8], "8 bytes of its header", "8 bytes of its header"),
     "torch": (saved(torch.nn.Linear(2, 2).state_dict()), "PyTorch file", "PyTorch file"),
