@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.networks import NETWORKS, PUBLISHED, Benchmark
-from neurocompress.compression.calibrate import Statistics
+from neurocompress.compression.layerwise.calibrate import Statistics
+from neurocompress.compression.oneshot import compress_network, compressible, statistics_of
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.data import SpikeData
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
-from neurocompress.oneshot import compress_network, compressible, statistics_of
-from neurocompress.report.operations import operations
-from neurocompress.report.verify import float_engine, verify
+from neurocompress.verification.operations import operations
+from neurocompress.verification.verify import float_engine, verify
 
 BENCHMARKS = NETWORKS | PUBLISHED
 RESULTS = Path(__file__).parent / "results"

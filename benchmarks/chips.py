@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.networks import ROOT, SHARED
 from neurocompress.data import SpikeData, events_to_spikes, load_spikes
-from neurocompress.deployment import deploy
 from neurocompress.errors import Refused
+from neurocompress.verbs.deploy import deploy
 
 RESULTS = ROOT / "benchmarks" / "results" / "chips.json"
 TARGETS = ("loihi1", "loihi2", "spinnaker2", "spinnaker2-16bit", "tianjic", "brainscales2")

@@ -21,12 +21,12 @@ from sklearn.model_selection import train_test_split
 
 from examples.train_digits import encode
 from neurocompress import load
-from neurocompress.compression.finetune import Constraint, finetune
+from neurocompress.compression.finetuning.finetune import Constraint, finetune
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import Recipe
 from neurocompress.data import load_spikes
 from neurocompress.data.calibration import CalibrationSet
 from neurocompress.network.graph import Network
-from neurocompress.oneshot import compress_network
 from neurocompress.simulation.float import simulate
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"

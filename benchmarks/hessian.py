@@ -21,7 +21,7 @@ from time import process_time
 import numpy as np
 import torch
 
-from neurocompress.compression.hessian import ROWS_MAX, Given, Hessian, patches, windows_of
+from neurocompress.compression.maths.hessian import ROWS_MAX, Given, Hessian, patches, windows_of
 from neurocompress.network.nodes import Conv
 
 #: Name, channels, height and width, kernel, stride, time steps, batch.

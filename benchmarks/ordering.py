@@ -25,9 +25,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurocompress.compression.hessian import damped
-from neurocompress.compression.ordering import removal_losses
-from neurocompress.compression.support import admm, largest, refit, spectrum
+from neurocompress.compression.maths.hessian import damped
+from neurocompress.compression.maths.ordering import removal_losses
+from neurocompress.compression.maths.support import admm, largest, refit, spectrum
 
 SCRIPT_MAX = 576
 #: Inputs up to which the fastest of three runs counts, and double precision is tried.

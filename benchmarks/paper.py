@@ -29,7 +29,8 @@ from benchmarks.paper_data import DATASETS, HELD_BYTES, PART, Dataset, Samples, 
 from benchmarks.paper_train import LAYERS, train
 from benchmarks.published import TABLES, TUNED, Table
 from neurocompress import load
-from neurocompress.compression.finetune import Constraint, finetune
+from neurocompress.compression.finetuning.finetune import Constraint, finetune
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.data import SpikeData
 from neurocompress.data.calibration import CalibrationSet
@@ -38,9 +39,8 @@ from neurocompress.errors import Refused, refuse
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import WEIGHTED
-from neurocompress.oneshot import compress_network
-from neurocompress.report.operations import Activity, activity, operations, total
 from neurocompress.simulation.float import batches
+from neurocompress.verification.operations import Activity, activity, operations, total
 
 #: What needs no calibration data gives the same for every seed.
 UNCALIBRATED = ("magnitude", "rtn")

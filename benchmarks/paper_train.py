@@ -20,8 +20,8 @@ from benchmarks.networks import Benchmark
 from benchmarks.paper_data import Dataset, Samples
 from benchmarks.spiking import Spiking, to_nir
 from benchmarks.train import Batches, fit
+from neurocompress.files.places import room
 from neurocompress.network.nodes import Shape
-from neurocompress.places import room
 
 BATCH = 50
 

@@ -26,12 +26,12 @@ import numpy as np
 
 from neurocompress import deploy, load
 from neurocompress.backends import backend
-from neurocompress.chip import integer_file
+from neurocompress.chip.on_chip import integer_file
 from neurocompress.data import events_to_spikes
+from neurocompress.emulation.emulator import emulate
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Node, Output
-from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
 
 SHARED = Path(os.environ.get("NEUROCOMPRESS_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from neurocompress.chip.rules_page import page
+from neurocompress.fit.rules.page import page
 
 if __name__ == "__main__":
     Path(__file__).with_name("rules.md").write_text(page(), encoding="utf-8")

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from .compressing import compress as compress
-    from .deployment import deploy as deploy
-    from .verbs import check as check
-    from .verbs import check_compressed as check_compressed
-    from .verbs import compare as compare
-    from .verbs import load as load
-    from .verbs import simulate as simulate
+    from .verbs.check import check as check
+    from .verbs.check import check_compressed as check_compressed
+    from .verbs.compare import compare as compare
+    from .verbs.compress import compress as compress
+    from .verbs.deploy import deploy as deploy
+    from .verbs.load import load as load
+    from .verbs.simulate import simulate as simulate
 
 __all__ = ["check", "check_compressed", "compare", "compress", "deploy", "load", "simulate"]
 
-_HOMES = {"compress": "compressing", "deploy": "deployment",
-          **dict.fromkeys(("check", "check_compressed", "compare", "load", "simulate"), "verbs")}
+_HOMES = {name: name for name in __all__} | {"check_compressed": "check"}
 
 
 def __getattr__(name: str) -> Any:
@@ -30,4 +29,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'neurocompress' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(f".verbs.{_HOMES[name]}", __name__), name)

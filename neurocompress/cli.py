@@ -20,11 +20,11 @@ from . import stopping, streams
 from .by_layer import of_flags
 from .errors import Problem, Refused, Unfit
 from .examples import epilog
-from .plain import one_line, printable, to_json
+from .serialize import one_line, printable, to_json
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .chip.schema import FanInPolicy
+    from .chip.profile.schema import FanInPolicy
     from .network.encoder import InputMode
     from .network.readout import Mode
 
@@ -136,12 +136,12 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 def deploy(model: Path, target: str | Path, data: Path | None, out: Path | None, method: str | None,
            sparsity: float | dict[str, float] | None, reading: dict[str, Any], as_json: bool, **more: Any) -> int:
     """Compress MODEL for a chip, check the fit, emit it, and report what it costs and loses."""
-    from .report.progress import progress
+    from .report.text.terminal_progress import progress
 
     folder = out or Path(f"{model.stem}-{Path(target).stem}")
     with progress(as_json, "starting") as told:
-        from .deployment import deploy as run  # torch comes with it, which takes seconds where it was not read lately
-        from .report import tables
+        from .report.text import tables
+        from .verbs.deploy import deploy as run  # torch comes with it, which takes seconds where it was not read lately
 
         made = run(model, target, data=data, out=folder, method=method or "sbc", sparsity=sparsity or 0.0,
                    progress=told, **reading, **more)
@@ -181,11 +181,11 @@ def compress(model: Path, data: Path | None, recipe: Path | None, samples: int |
              steps: int | None, reading: dict[str, Any], readout: Mode, seed: int, memory: str | None,
              budget: str | None, out: Path, as_json: bool, **flags: Any) -> int:
     """Prune and quantize MODEL in one shot, for no chip in particular; a stopped run goes on where it was."""
-    from .report.progress import progress
+    from .report.text.terminal_progress import progress
 
     with progress(as_json, "starting") as told:
-        from .compressing import compress_file
-        from .report.compressed import compressed_data, show
+        from .report.text.compressed import compressed_data, show
+        from .verbs.compress import compress_file
 
         result, measured = compress_file(
             model, data, out, recipe=recipe, samples=samples, finetune=finetune, steps=steps, seed=seed, progress=told,
@@ -227,9 +227,9 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
           sparsity: float | dict[str, float] | None, chips: int | None, fan_in_policy: FanInPolicy | None, fit: bool,
           input: InputMode, reading: dict[str, Any], readout: Mode, as_json: bool) -> int:
     """Whether MODEL fits a chip: every limit it violates, with the cheapest fix. Needs no data."""
-    from .report.progress import progress
-    from .verbs import check as run
-    from .verbs import check_compressed
+    from .report.text.terminal_progress import progress
+    from .verbs.check import check as run
+    from .verbs.check import check_compressed
 
     searched = None
     if fit and sparsity is not None:
@@ -245,7 +245,7 @@ def check(model: Path, target: str | Path, bits: int | dict[str, int] | None,
     if as_json:
         emit("check", found.to_dict() | ({"compression": searched.to_dict()} if searched else {}))
     else:
-        from .report import tables
+        from .report.text import tables
 
         tables.fit(found, searched)
     return DONE if found.fits else FAILED
@@ -265,14 +265,14 @@ def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: d
              record: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """Run a model, or a deployed bundle, over recorded spikes."""
     from .data.arrays import save_arrays
-    from .places import arrays_with, free_file
-    from .report.progress import progress
+    from .files.places import arrays_with, free_file
+    from .report.text.terminal_progress import progress
 
     if out is not None:
         free_file(out, "simulate", arrays_with("output"), (model, data))
     with progress(as_json, "starting") as told:
-        from .report import runs
-        from .verbs import simulate as run
+        from .report.text import runs
+        from .verbs.simulate import simulate as run
 
         found = run(model, data, engine=engine, steps=steps, record=record, readout=readout, progress=told,
                     **reading)
@@ -294,8 +294,8 @@ def simulate(model: Path, data: Path, engine: str, steps: int | None, reading: d
 def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
     """Nodes, shapes, parameters and neuron models of MODEL, and what was assumed and why."""
     from .report.inspect import inspect_network
-    from .report.progress import progress
-    from .verbs import load
+    from .report.text.terminal_progress import progress
+    from .verbs.load import load
 
     with progress(as_json, "reading the model"):
         found = inspect_network(load(model, **reading))
@@ -303,7 +303,7 @@ def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
     if as_json:
         emit("inspect", found)
     else:
-        from .report import tables
+        from .report.text import tables
 
         tables.inspection(found, model)
     return DONE
@@ -320,11 +320,11 @@ def inspect(model: Path, reading: dict[str, Any], as_json: bool) -> int:
 def compare(a: Path, b: Path, data: Path, steps: int | None, reading: dict[str, Any], readout: Mode,
             as_json: bool) -> int:
     """Two models or bundles on the same data: accuracy, distances per layer, rates, dead neurons."""
-    from .report.progress import progress
+    from .report.text.terminal_progress import progress
 
     with progress(as_json, "starting") as told:
-        from .report import runs
-        from .verbs import compare as run
+        from .report.text import runs
+        from .verbs.compare import compare as run
 
         found = run(a, b, data, steps=steps, readout=readout, progress=told, **reading)
     warn(found.notes)
@@ -340,8 +340,8 @@ def compare(a: Path, b: Path, data: Path, steps: int | None, reading: dict[str, 
 @JSON
 def targets(name: str | None, as_json: bool) -> int:
     """The chips, or one chip's limits with their sources."""
-    from .chip.profile import describe, load_profile, profile_names
-    from .report import chips
+    from .chip.profile.load import describe, load_profile, profile_names
+    from .report.text import chips
 
     if name is None:
         found = [load_profile(n) for n in profile_names()]
@@ -370,7 +370,7 @@ def presets(name: str | None, as_json: bool) -> int:
     if as_json:
         emit("presets", {"presets": found})
         return DONE
-    from .report import presets as shown
+    from .report.text import presets as shown
 
     if name is None:
         shown.preset_list()
@@ -384,13 +384,13 @@ def presets(name: str | None, as_json: bool) -> int:
 @JSON
 def rules(code: str | None, as_json: bool) -> int:
     """What `check` holds a network against: every rule, or the one with this CODE."""
-    from .chip.rules import explain
+    from .fit.rules.all_rules import explain
 
     rows = explain(code)
     if as_json:
         emit("rules", {"rules": rows})
     else:
-        from .report import chips
+        from .report.text import chips
 
         chips.rules(rows)
     return DONE
@@ -409,8 +409,8 @@ def events(source: Path, dt: float, steps: int, out: Path, shape: str, limit: in
            as_json: bool) -> int:
     """Turn event recordings (.bin, .bs2, .npz, a folder of them) into spikes of FILE.npz."""
     from .data.frames import events_to_spikes
-    from .places import arrays_with, free_file
-    from .report.progress import progress
+    from .files.places import arrays_with, free_file
+    from .report.text.terminal_progress import progress
 
     free_file(out, "events", arrays_with("spikes"), (source,))
     sizes = tuple(int(part) for part in shape.split(",")) if shape.replace(",", "").isdigit() else ()

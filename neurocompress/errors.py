@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .plain import one_line
+from .serialize import one_line
 
 #: Problems that one refusal names; how many more there are stands at the end.
 NAMED = 200

@@ -44,7 +44,7 @@ def lava() -> str:
 @pytest.fixture(autouse=True)
 def silent_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a verb prints on stderr does not depend on how long it takes here: progress lines begin late."""
-    monkeypatch.setattr("neurocompress.report.progress.FIRST_S", 1e9)
+    monkeypatch.setattr("neurocompress.report.text.terminal_progress.FIRST_S", 1e9)
 
 
 @pytest.fixture

@@ -162,7 +162,8 @@ def kind(folder: Path, new: bool) -> tuple[object, ...]:
 
 def written(model: Path, data: Path, out: Path) -> Callable[[], int]:
     """What `deploy` does with its output: the place is asked for, then the bundle written."""
-    from neurocompress import bundle, deployment
+    from neurocompress.files import bundle
+    from neurocompress.verbs import deploy as deployment
 
     def taken(*arguments: Any) -> None:
         kept.append(arguments)
@@ -185,12 +186,12 @@ def main() -> None:
     arguments = [a for a in arguments if a not in ("--two-renames", "--last")]
     import torch
 
-    import neurocompress.oneshot
-    import neurocompress.report.runs
-    import neurocompress.report.tables
+    import neurocompress.compression.oneshot
+    import neurocompress.files.whole as whole
+    import neurocompress.report.text.runs
+    import neurocompress.report.text.tables
     import neurocompress.targets.lava
-    import neurocompress.whole as whole
-    from neurocompress.chip.integer_file import load
+    from neurocompress.chip.on_chip.integer_file import load
 
     torch.set_num_threads(1)
     if not exchanged:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from neurocompress.chip.arithmetic import Arithmetic
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 from neurocompress.network.kernel import Kernel
 
 #: name -> (network, spikes, what must have been used)

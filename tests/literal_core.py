@@ -9,10 +9,10 @@ from itertools import product
 
 from literal_network import Path, paths
 
-from neurocompress.chip.fan_kernel import KernelFan
-from neurocompress.chip.fan_thin import ThinFan
-from neurocompress.chip.fit import Fit
-from neurocompress.chip.placed import Layer
+from neurocompress.fit.check import Fit
+from neurocompress.fit.mapping.counts_of_kernel import KernelFan
+from neurocompress.fit.mapping.counts_of_sparse_kernel import ThinFan
+from neurocompress.fit.mapping.layer import Layer
 from neurocompress.network.connections import Connection
 
 Place = tuple[int, ...]

@@ -1,7 +1,7 @@
 """A literal interpreter of integer networks: one stream, one step after another, one neuron after another.
 
-It follows the text of `neurocompress/chip/integer.py` in Python's unbounded integers and shares no code with the
-product: convolutions are torch's, neurons are scalar functions. Slow, and meant to be obvious.
+It follows the text of `neurocompress/chip/on_chip/integer_network.py` in Python's unbounded integers and shares no code
+with the product: convolutions are torch's, neurons are scalar functions. Slow, and meant to be obvious.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from neurocompress.chip.arithmetic import Arithmetic
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 
 
 @dataclass

@@ -11,10 +11,10 @@ from layer_problems import drawn_network, drawn_spikes
 
 import neurocompress
 from neurocompress.backends import backend
-from neurocompress.chip import integer_file
-from neurocompress.compressing import compress_file
+from neurocompress.chip.on_chip import integer_file
 from neurocompress.data.spikes import SpikeData
 from neurocompress.targets.lava import emit
+from neurocompress.verbs.compress import compress_file
 
 
 def prepare(folder: Path) -> None:

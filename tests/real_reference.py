@@ -1,14 +1,15 @@
 """A literal interpreter of networks with real states: float32 scalars, one step and one neuron after another.
 
-It follows the text of `neurocompress/chip/real.py` and shares no code with the product. What synapses deliver is summed
-in Python's numbers: exactly where weights are integers, in float64 where they are those of a virtual analog chip.
+It follows the text of `neurocompress/chip/on_chip/real_network.py` and shares no code with the product. What synapses
+deliver is summed in Python's numbers: exactly where weights are integers, in float64 where they are those of a virtual
+analog chip.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from neurocompress.chip.real import RealNetwork, RealPopulation
+from neurocompress.chip.on_chip.real_network import RealNetwork, RealPopulation
 
 F = np.float32
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from neurocompress.chip.fit import Fit, check_fit
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.profile.load import load_profile
+from neurocompress.fit.check import Fit, check_fit
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Node, Output, Pool, Shape

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from neurocompress.compression.calibrate import calibrate
-from neurocompress.compression.follow import _compared
-from neurocompress.compression.hessian import Bias
+from neurocompress.compression.layerwise.asymmetric import _compared
+from neurocompress.compression.layerwise.calibrate import calibrate
+from neurocompress.compression.maths.hessian import Bias
 from neurocompress.compression.network_model import NetworkModel
+from neurocompress.compression.oneshot import row_gains
 from neurocompress.network.graph import Network
-from neurocompress.oneshot import row_gains
 
 Group = tuple[str, ...]
 

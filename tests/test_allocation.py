@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_statistics import statistics
 
-from neurocompress.compression.allocate import (
+from neurocompress.compression.layerwise.loss_curves import KEPT_SHARES
+from neurocompress.compression.maths.allocate import (
     Curve,
     Option,
     amplification,
@@ -24,7 +25,6 @@ from neurocompress.compression.allocate import (
     uniform,
     within_budget,
 )
-from neurocompress.compression.curves import KEPT_SHARES
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output

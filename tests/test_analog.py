@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from real_reference import simulate as interpret
 
-from neurocompress.chip.analog import breaches, on_circuits
-from neurocompress.chip.fit import check_fit
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.on_chip.analog_circuits import breaches, on_circuits
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.compression.recipe import Recipe
+from neurocompress.deployment.compress_for_chip import compress_for
+from neurocompress.emulation.emulator import emulate
+from neurocompress.emulation.mismatch import monte_carlo, synapse_count, virtual_chip
 from neurocompress.errors import Refused
+from neurocompress.fit.check import check_fit
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Output
-from neurocompress.pipeline import compress_for
-from neurocompress.report.verify import virtual_chips
-from neurocompress.simulation.analog import monte_carlo, synapse_count, virtual_chip
-from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
+from neurocompress.verification.verify import virtual_chips
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from cli_runner import Run
 
-from neurocompress.chip.features import features, with_conventions
-from neurocompress.chip.profile import load_profile, profile_names
-from neurocompress.deployment import deploy
+from neurocompress.chip.profile.features import features, with_conventions
+from neurocompress.chip.profile.load import load_profile, profile_names
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
 from neurocompress.frontends.nir_conventions import KEY, KEY_ASSUMED
 from neurocompress.network.conventions import PRESETS, Conventions, overrides
 from neurocompress.network.presets import MEANINGS, PRESET_FACTS, details, flag
 from neurocompress.simulation.float import simulate
+from neurocompress.verbs.deploy import deploy
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Before the shell has taken the quotes away.

@@ -13,9 +13,9 @@ import pytest
 from cli_runner import DIGITS, EXAMPLE, Run, everything
 
 import neurocompress
-from neurocompress import bundle as bundles
-from neurocompress.chip.profile import profile_text
+from neurocompress.chip.profile.load import profile_text
 from neurocompress.data.spikes import load_spikes
+from neurocompress.files import bundle as bundles
 
 TO = ("--target", "loihi2")
 
@@ -336,7 +336,7 @@ def test_a_run_that_dies_while_writing_leaves_the_previous_bundle_whole(
         raise error
 
     before = everything(tmp_path)
-    monkeypatch.setattr("neurocompress.chip.integer_file.save", dies)
+    monkeypatch.setattr("neurocompress.chip.on_chip.integer_file.save", dies)
     for out in (bundle, tmp_path / "new"):
         seen = run("deploy", DIGITS, *TO, "--data", data, "--method", "rtn", "--bits", 4, "--out", out)
         assert seen.status == status
@@ -357,7 +357,7 @@ def test_a_bundle_that_can_not_be_moved_into_place_puts_the_old_one_back(
         real(source, target)
 
     monkeypatch.setattr(os, "rename", third_fails)
-    monkeypatch.setattr("neurocompress.whole.exchange", lambda a, b: False)
+    monkeypatch.setattr("neurocompress.files.whole.exchange", lambda a, b: False)
     with pytest.raises(neurocompress.errors.Refused, match="Input/output error"), bundles.written(bundle) as made:
         (made / "report.json").write_text("{}")
     assert len(calls) == 4

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from neurocompress import check, compress, deploy, load
 from neurocompress.backends import backend
 from neurocompress.by_layer import as_flags, layer_of, of_flags, of_layers
-from neurocompress.chip.profile import load_profile, profile_names
-from neurocompress.chip.units import fit_units, holds_both_signs, weight_format
+from neurocompress.chip.on_chip.units import fit_units, holds_both_signs, weight_format
+from neurocompress.chip.profile.load import load_profile, profile_names
 from neurocompress.compression.recipe import recipe_of
+from neurocompress.deployment.compress_for_chip import compress_for
+from neurocompress.emulation.emulator import emulate
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Node, Output
-from neurocompress.pipeline import compress_for
-from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
 
 RNG = np.random.default_rng(5)
@@ -172,7 +172,7 @@ def test_layers_of_different_bits_mean_the_same_on_a_chip(target: str) -> None:
 
 
 def test_units_of_connections_of_other_bits_have_their_own_steps() -> None:
-    from neurocompress.pipeline import arithmetic_of
+    from neurocompress.deployment.compress_for_chip import arithmetic_of
 
     for target in ("loihi2", "spinnaker2", "brainscales2"):
         profile = load_profile(target)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_statistics import crossed, statistics
 
-from neurocompress.compression.hessian import filtered, patches
+from neurocompress.compression.maths.hessian import filtered, patches
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.discrete import discretize
 from neurocompress.network.graph import Network

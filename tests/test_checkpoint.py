@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from layer_problems import drawn_network, drawn_spikes
 from stage_statistics import model_of
 
-from neurocompress.compression import walk
-from neurocompress.compression.checkpoint import Checkpoint
-from neurocompress.compression.layer import CompressedLayer
+from neurocompress.compression.compressed_layer import CompressedLayer
+from neurocompress.compression.layerwise import walk
+from neurocompress.compression.layerwise.checkpoint import Checkpoint
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import recipe_of
-from neurocompress.oneshot import compress_network
 
 NETWORK, SPIKES = drawn_network(2), drawn_spikes(2)
 RECIPE = recipe_of(None, bits=4, sparsity=0.6)
@@ -109,7 +109,7 @@ def test_another_run_takes_nothing_over(tmp_path, compressed, network, spikes, r
 def test_another_version_takes_nothing_over(tmp_path, compressed, monkeypatch):
     folder = tmp_path / "run"
     killed(folder, compressed)
-    monkeypatch.setattr("neurocompress.oneshot.__version__", "999")
+    monkeypatch.setattr("neurocompress.compression.oneshot.__version__", "999")
     compress_network(NETWORK, SPIKES, RECIPE, checkpoint=folder)
     assert compressed.seen == ["lif1", "lif2", "lif3"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from neurocompress.chip.profile import describe, load_profile, profile_names
+from neurocompress.chip.profile.load import describe, load_profile, profile_names
 
 
 def same(value: Any) -> Any:

@@ -16,9 +16,9 @@ import yaml
 from cli_runner import DIGITS, EXAMPLE, Run, Seen, everything
 
 import neurocompress
-from neurocompress.chip.profile import profile_text
+from neurocompress.chip.profile.load import profile_text
 from neurocompress.cli import cli, spread_record
-from neurocompress.compression import judge
+from neurocompress.compression.finetuning import model_selection as judge
 from neurocompress.data.calibration import CalibrationSet
 from neurocompress.data.spikes import SpikeData, load_spikes
 
@@ -325,7 +325,7 @@ def test_a_bug_of_ours_ends_with_3_and_says_so(run: Run, monkeypatch: pytest.Mon
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("neurocompress.verbs.check", broken)
+    monkeypatch.setattr("neurocompress.verbs.check.check", broken)
     seen = run("check", DIGITS, "--target", "loihi2", "--json")
     assert seen.status == 3
     assert "This is a bug of neurocompress: please report" in seen.err
@@ -336,7 +336,7 @@ def test_ctrl_c_ends_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neurocompress.verbs.check", stopped)
+    monkeypatch.setattr("neurocompress.verbs.check.check", stopped)
     seen = run("check", DIGITS, "--target", "loihi2")
     assert (seen.status, seen.out, seen.err.strip()) == (130, "", "stopped")
 

@@ -11,8 +11,8 @@ import pytest
 from cli_runner import DIGITS, EXAMPLE, Run
 
 import neurocompress
-from neurocompress import oneshot
-from neurocompress.compression import walk
+from neurocompress.compression import oneshot
+from neurocompress.compression.layerwise import walk
 from neurocompress.data.spikes import load_spikes
 from neurocompress.simulation.float import simulate
 

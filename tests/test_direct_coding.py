@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompress import check, compare, deploy, load, simulate
-from neurocompress.chip.graded import Graded, graded_for
+from neurocompress.chip.on_chip.graded import Graded, graded_for
 from neurocompress.data import SpikeData, load_spikes
 from neurocompress.data.arrays import read_arrays, save_arrays
 from neurocompress.errors import Refused

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 from neurocompress.errors import Refused
-from neurocompress.report import distance
-from neurocompress.report.distance import earth_movers, van_rossum
+from neurocompress.verification import distance
+from neurocompress.verification.distance import earth_movers, van_rossum
 
 
 def kernel_matrix(steps: int, tau: float) -> np.ndarray:

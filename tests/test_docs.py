@@ -19,11 +19,11 @@ import pytest
 from cli_runner import DIGITS, EXAMPLE, Run
 
 from neurocompress import check, compress, simulate
-from neurocompress.chip.profile import profile_names
-from neurocompress.chip.rule import RULES
-from neurocompress.chip.rules_page import page as page_of_rules
+from neurocompress.chip.profile.load import profile_names
 from neurocompress.cli import cli, spread_record
 from neurocompress.data.spikes import load_spikes
+from neurocompress.fit.rules.page import page as page_of_rules
+from neurocompress.fit.rules.rule import RULES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
@@ -229,8 +229,8 @@ def test_every_command_that_contributing_shows_parses_and_its_paths_exist() -> N
         assert (ROOT / path).is_file() or (ROOT / "neurocompress" / path).is_file(), path
 
 
-@pytest.mark.parametrize("module", ["network.nodes", "network.conventions", "grid", "compression.recipe",
-                                    "compression.methods", "compression.supports"])
+@pytest.mark.parametrize("module", ["network.nodes", "network.conventions", "network.grid", "compression.recipe",
+                                    "compression.methods", "compression.maths.supports"])
 def test_every_field_of_a_public_class_has_a_line_of_its_own(module: str) -> None:
     found = importlib.import_module(f"neurocompress.{module}")
     lines = inspect.getsource(found).split("\n")

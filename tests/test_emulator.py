@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lava_driver import run_folders
 from loihi_reference import simulate as interpret
 
-from neurocompress.simulation.emulator import emulate
+from neurocompress.emulation.emulator import emulate
 from neurocompress.targets.lava import emit
 
 

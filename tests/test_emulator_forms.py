@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 from loihi_reference import simulate as interpret_integers
 from real_reference import simulate as interpret_reals
 
-from neurocompress.chip import integer_file
-from neurocompress.chip.build import build
-from neurocompress.chip.drive import gains, step_of
-from neurocompress.chip.features import features
-from neurocompress.chip.profile import load_profile
-from neurocompress.chip.real import RealNetwork
-from neurocompress.chip.units import Units
+from neurocompress.chip.on_chip import integer_file
+from neurocompress.chip.on_chip.build import build
+from neurocompress.chip.on_chip.real_network import RealNetwork
+from neurocompress.chip.on_chip.units import Units
+from neurocompress.chip.profile.features import features
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.compression.recipe import Recipe
+from neurocompress.deployment.compress_for_chip import compress_for, weight_format
+from neurocompress.emulation.emulator import emulate
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
 from neurocompress.network.chip_form import chip_form
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
+from neurocompress.network.drive import gains, step_of
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
-from neurocompress.pipeline import compress_for, weight_format
-from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

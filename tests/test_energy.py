@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neurocompress.report.energy import LABEL, NO_FIGURE, energy
-from neurocompress.report.operations import Operations
+from neurocompress.verification.operations import Operations
 
 DAVIES = "Davies 2018 table 2: 0.75 V, pre-silicon, dynamic only"
 WORK = Operations("total", ac=1000.0, mac=200.0, sops_unmasked=5000.0, sops_dense=9000.0)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from cli_runner import runner
 
-from neurocompress.deployment import deploy
 from neurocompress.errors import Refused
-from neurocompress.verbs import compare, simulate
+from neurocompress.verbs.compare import compare
+from neurocompress.verbs.deploy import deploy
+from neurocompress.verbs.simulate import simulate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

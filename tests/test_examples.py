@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_runner import EXAMPLE, Run
 
-from neurocompress.chip.profile import profile_names
+from neurocompress.chip.profile.load import profile_names
 from neurocompress.cli import cli, spread_record
 from neurocompress.data.spikes import load_spikes
 from neurocompress.examples import EXAMPLES

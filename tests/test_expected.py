@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from neurocompress.chip.expected import BLOCK, EVERY, Pruner, limited
+from neurocompress.fit.mapping.expected_pruning import BLOCK, EVERY, Pruner, limited
 from neurocompress.network.connections import Connection
 
 WEIGHTS = st.lists(st.integers(-4, 4), min_size=1, max_size=40)

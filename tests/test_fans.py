@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from neurocompress.chip.cut import even
-from neurocompress.chip.fan import Cut, Fan, Format
-from neurocompress.chip.fan_matrix import ROWS, MatrixFan, per_column
-from neurocompress.chip.fan_parts import GatherFan, parts_of
-from neurocompress.chip.fan_thin import ThinFan, channel_parts
-from neurocompress.chip.memory import FORMULAS
+from neurocompress.chip.profile.memory_formulas import FORMULAS
+from neurocompress.fit.mapping.counts_of_matrix import ROWS, MatrixFan, per_column
+from neurocompress.fit.mapping.counts_of_partial_sums import GatherFan, parts_of
+from neurocompress.fit.mapping.counts_of_sparse_kernel import ThinFan, channel_parts
+from neurocompress.fit.mapping.partition import even
+from neurocompress.fit.mapping.synapse_counts import Cut, Fan, Format
 from neurocompress.network.connections import Connection
 from neurocompress.network.kernel import Kernel
 from neurocompress.network.nodes import Shape

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from neurocompress.data.events import read_recording
 from neurocompress.errors import Refused
-from neurocompress.file_kinds import kind_of
+from neurocompress.files.file_kinds import kind_of
 
 TEST = EXAMPLE / "digits_test.npz"
 CUT = f"it holds {DIGITS.stat().st_size - 1} of {DIGITS.stat().st_size} bytes"

@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import sem
 
-from neurocompress.compression.finetune import Constraint, finetune
-from neurocompress.compression.goal import Goal, summed
-from neurocompress.compression.hidden import Hidden
-from neurocompress.compression.judge import Judge, surely_lower
+from neurocompress.compression.finetuning.finetune import Constraint, finetune
+from neurocompress.compression.finetuning.hidden_loss import Hidden
+from neurocompress.compression.finetuning.model_selection import Judge, surely_lower
+from neurocompress.compression.finetuning.output_loss import Goal, summed
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import GridRecipe, Recipe
 from neurocompress.data import load_spikes
 from neurocompress.data.calibration import CalibrationSet, held_out
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
-from neurocompress.grid import Grid, Levels
 from neurocompress.network.conventions import PRESETS, Conventions
 from neurocompress.network.graph import Network
+from neurocompress.network.grid import Grid, Levels
 from neurocompress.network.nodes import WEIGHTED, Input, Output
-from neurocompress.oneshot import compress_network
 from neurocompress.simulation.float import simulate
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -134,7 +134,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(monkeypatch):
     damaged, constraints = digits(0.8)
     data = calibration()
     whole = finetune(damaged, constraints, judged(data.spikes, data.labels), epochs=1)
-    monkeypatch.setattr("neurocompress.compression.finetune.BLOCK_BYTES", 4 * 128 * 32 * 5)  # five samples at once
+    monkeypatch.setattr("neurocompress.compression.finetuning.finetune.BLOCK_BYTES", 5 * 4 * 128 * 32)  # five samples
     parts = finetune(damaged, constraints, judged(data.spikes, data.labels), epochs=1)
     for name in constraints:
         a, b = whole.nodes[name].weight, parts.nodes[name].weight
@@ -354,7 +354,8 @@ def test_the_epoch_kept_is_the_lowest_with_labels_and_the_last_sure_one_without(
 def test_compression_never_sees_the_samples_that_judge_learning(monkeypatch):
     network, data = read(DIGITS / "digits.nir"), calibration()
     whole = []
-    monkeypatch.setattr("neurocompress.oneshot.finetuned", lambda made, given, *more: whole.append(given) or made)
+    monkeypatch.setattr("neurocompress.compression.oneshot.finetuned",
+                        lambda made, given, *more: whole.append(given) or made)
     made = compress_network(network, data.spikes, Recipe(method="sbc", sparsity=0.9, distill=3))
     alone = compress_network(network, data.spikes[~held_out(128)], Recipe(method="sbc", sparsity=0.9, distill=0))
     assert whole[0].spikes is data.spikes

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurocompress.chip.cut import Limits
-from neurocompress.chip.fan import pieces
-from neurocompress.chip.fit import Fit, check_fit
-from neurocompress.chip.plan import Plan
-from neurocompress.chip.profile import Profile, load_profile, profile_names, profile_text
+from neurocompress.chip.profile.load import Profile, load_profile, profile_names, profile_text
 from neurocompress.errors import Refused
+from neurocompress.fit.check import Fit, check_fit
+from neurocompress.fit.mapping.partition import Limits
+from neurocompress.fit.mapping.synapse_counts import pieces
+from neurocompress.fit.plan import Plan
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -322,7 +322,7 @@ def test_a_large_dense_network_is_checked_without_its_matrix() -> None:
 
 
 def test_checking_imports_no_torch() -> None:
-    code = "import sys, neurocompress.chip.fit; sys.exit('torch' in sys.modules)"
+    code = "import sys, neurocompress.fit.check; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,22 +13,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
 
-from neurocompress import deployment, fitting, pipeline
 from neurocompress.backends import backend
-from neurocompress.chip.fit import check_fit, plan_of
-from neurocompress.chip.profile import Profile
-from neurocompress.chip.rule import Violation
-from neurocompress.chip.search import BOUND, SHARES, Losses, chips_for, mildest, mildest_of_weights, violations
+from neurocompress.chip.profile.load import Profile
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.data.spikes import load_spikes
-from neurocompress.deployment import deploy
+from neurocompress.deployment import compress_for_chip as pipeline
+from neurocompress.deployment import fit_search as fitting
+from neurocompress.deployment.fit_search import Board, compress_to_fit, compress_to_policy
 from neurocompress.errors import Unfit
-from neurocompress.fitting import Board, compress_to_fit, compress_to_policy
+from neurocompress.fit.check import check_fit, plan_of
+from neurocompress.fit.compression_search import (
+    BOUND,
+    SHARES,
+    Losses,
+    chips_for,
+    mildest,
+    mildest_of_weights,
+    violations,
+)
+from neurocompress.fit.rules.rule import Violation
 from neurocompress.frontends.nir import read
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Node, Output
+from neurocompress.verbs import deploy as deployment
+from neurocompress.verbs.deploy import deploy
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples/digits"
 MODEL, DATA = EXAMPLE / "digits.nir", EXAMPLE / "digits_test.npz"

@@ -16,10 +16,10 @@ from test_rules import NEEDS
 from tight_chips import chip, networks
 
 from neurocompress.by_layer import of_flags
-from neurocompress.chip.fit import Fit, check_fit
-from neurocompress.chip.fixes import needed
-from neurocompress.chip.profile import load_profile, profile_names
-from neurocompress.chip.rule import Violation
+from neurocompress.chip.profile.load import load_profile, profile_names
+from neurocompress.fit.check import Fit, check_fit
+from neurocompress.fit.fixes import needed
+from neurocompress.fit.rules.rule import Violation
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Node, Output
 

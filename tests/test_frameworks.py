@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from neurocompress.deployment import deploy
 from neurocompress.errors import Refused
 from neurocompress.frontends.nir import read
 from neurocompress.network.conventions import preset
 from neurocompress.simulation.float import simulate
 from neurocompress.targets.nir import write
+from neurocompress.verbs.deploy import deploy
 
 SNNTORCH, UNDELAYED = {"preset": "snntorch"}, {"preset": "snntorch", "convention": "reset_delay=false"}
 NORSE = {"preset": "norse", "dt": 1e-6}

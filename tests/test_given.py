@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurocompress as nc
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.data.axes import misread
 from neurocompress.data.given import Stream, held, spikes_of
 from neurocompress.data.spikes import SpikeData, load_spikes

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurocompress.grid import Grid, Levels, Scale, Scheme
+from neurocompress.network.grid import Grid, Levels, Scale, Scheme
 
 BITS, LEVELS, SCALES = range(2, 17), get_args(Levels), get_args(Scale)
 schemes = st.builds(Scheme, st.sampled_from(BITS), st.sampled_from(LEVELS), st.sampled_from(SCALES), st.booleans())

@@ -13,9 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_calibrate import kernel_matrix, lif
 
-from neurocompress.compression import correlation, hessian
-from neurocompress.compression.correlation import add_products, assemble, empty_sums, places_first, plan
-from neurocompress.compression.hessian import Given, Hessian, drawn_windows, filtered, patches, patches_at, windows_of
+from neurocompress.compression.maths import correlation, hessian
+from neurocompress.compression.maths.correlation import add_products, assemble, empty_sums, places_first, plan
+from neurocompress.compression.maths.hessian import (
+    Given,
+    Hessian,
+    drawn_windows,
+    filtered,
+    patches,
+    patches_at,
+    windows_of,
+)
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.discrete import discretize
 from neurocompress.network.nodes import Conv

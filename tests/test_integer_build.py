@@ -14,17 +14,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.compression.recipe import Recipe
-from neurocompress.deployment import message_bits
+from neurocompress.deployment.compress_for_chip import compress_for
+from neurocompress.emulation.emulator import emulate
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Output, Pool, Scale, Threshold
 from neurocompress.network.shapes import output_shape
-from neurocompress.pipeline import compress_for
-from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
+from neurocompress.verbs.deploy import message_bits
 
 PROFILE = load_profile("loihi2")
 

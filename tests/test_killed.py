@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from output_verbs import commands, nothing, old_bundle, old_program, prepare
 
-from neurocompress import whole
 from neurocompress.errors import Refused
+from neurocompress.files import whole
 
 KILL_POINTS = Path(__file__).with_name("kill_points.py")
 
@@ -90,7 +90,7 @@ def test_drafts_of_the_dead_go_and_those_of_live_runs_and_of_users_stay(tmp_path
 
 
 def test_another_process_spares_a_live_draft(tmp_path: Path):
-    code = f"from neurocompress import whole\nfrom pathlib import Path\nwhole.tidy(Path({str(tmp_path)!r}))"
+    code = f"from neurocompress.files import whole\nfrom pathlib import Path\nwhole.tidy(Path({str(tmp_path)!r}))"
     with whole.draft(tmp_path) as live:
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         assert live.is_dir()

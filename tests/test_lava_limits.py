@@ -13,7 +13,7 @@ from lava_networks import random_network
 from scipy import sparse
 
 from neurocompress.chip.arithmetic import Arithmetic
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Refused
 from neurocompress.network.kernel import Kernel
 from neurocompress.targets.lava import emit, refusals

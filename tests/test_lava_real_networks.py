@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import neurocompress
-from neurocompress.chip import integer_file
+from neurocompress.chip.on_chip import integer_file
 from neurocompress.data.frames import events_to_spikes
 from neurocompress.data.spikes import SpikeData, load_spikes
-from neurocompress.simulation.emulator import emulate
+from neurocompress.emulation.emulator import emulate
 from neurocompress.targets.lava import emit, run
 
 DIGITS = Path(__file__).parents[1] / "examples/digits"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from neurocompress.chip.arithmetic import Arithmetic
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Refused
 from neurocompress.targets.lava import emit, run
 from neurocompress.targets.lava.interpreter import VARIABLE, lava_python

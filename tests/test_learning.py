@@ -11,7 +11,7 @@ from drawn_networks import image, looped, neuron, rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurocompress.compression.finetune import SLOPE, surrogate
+from neurocompress.compression.finetuning.finetune import SLOPE, surrogate
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import WEIGHTED, Input, Linear, Neuron, Output

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons, profile
 
-from neurocompress.chip.board import board, exchanged
-from neurocompress.chip.fan import Fan
-from neurocompress.chip.fan_kernel import KernelFan
-from neurocompress.chip.fan_thin import ThinFan
-from neurocompress.chip.fit import Fit, check_fit
-from neurocompress.chip.packing import closer, packed
-from neurocompress.chip.placed import Layer
-from neurocompress.chip.profile import Profile, load_profile
-from neurocompress.chip.traffic import traffic
+from neurocompress.chip.profile.load import Profile, load_profile
+from neurocompress.fit.check import Fit, check_fit
+from neurocompress.fit.mapping.chips_of_board import board, exchanged
+from neurocompress.fit.mapping.counts_of_kernel import KernelFan
+from neurocompress.fit.mapping.counts_of_sparse_kernel import ThinFan
+from neurocompress.fit.mapping.layer import Layer
+from neurocompress.fit.mapping.packing import closer, packed
+from neurocompress.fit.mapping.synapse_counts import Fan
+from neurocompress.fit.mapping.traffic import traffic
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurocompress.chip.memory import (
+from neurocompress.chip.profile.memory_formulas import (
     FORMULAS,
     index_bits,
     nengo_loihi_words,

@@ -12,12 +12,12 @@ import torch
 from layer_problems import drawn_network, drawn_spikes
 
 from neurocompress.compression import methods as table
-from neurocompress.compression import supports
+from neurocompress.compression.maths import supports
+from neurocompress.compression.maths.supports import Choosing, Ground, Magnitudes, support
 from neurocompress.compression.methods import Method, method, methods
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import recipe_of
-from neurocompress.compression.supports import Choosing, Ground, Magnitudes, support
 from neurocompress.errors import Refused
-from neurocompress.oneshot import compress_network
 
 NETWORK, SPIKES = drawn_network(3), drawn_spikes(3)
 

@@ -16,18 +16,18 @@ from literal_network import literal, paths, trained_numbers, zeros
 
 import neurocompress as nc
 from neurocompress.backends import backend
-from neurocompress.chip.fit import limits_of
+from neurocompress.compression.oneshot import Result
 from neurocompress.data import events_to_spikes
 from neurocompress.data.spikes import SpikeData, load_spikes
-from neurocompress.deployment import Deployment
+from neurocompress.fit.check import limits_of
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Node, Output, Pool, Scale
-from neurocompress.oneshot import Result
-from neurocompress.report.compressed import compressed_data
 from neurocompress.report.inspect import inspect_network
-from neurocompress.report.measure import measure
-from neurocompress.report.tables import USED
+from neurocompress.report.text.compressed import compressed_data
+from neurocompress.report.text.tables import USED
+from neurocompress.verbs.deploy import Deployment
+from neurocompress.verification.measure import measure
 
 CHIPS = ("loihi1", "loihi2", "spinnaker2", "brainscales2", "tianjic")
 FORMS = ("dense", "convolutions", "sum", "recurrent", "last Linear", "pools", "product")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from layer_problems import drawn_network, drawn_spikes
 
-from neurocompress.compression.allocate import kept
+from neurocompress.compression.maths.allocate import kept
 from neurocompress.compression.methods import methods
+from neurocompress.compression.oneshot import Result, compress_network
 from neurocompress.compression.recipe import LayerRecipe, recipe_of
 from neurocompress.errors import Refused
-from neurocompress.grid import Scheme
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
+from neurocompress.network.grid import Scheme
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
-from neurocompress.oneshot import Result, compress_network
 
 NETWORK, SPIKES = drawn_network(3, sizes=(14, 40, 30, 10)), drawn_spikes(3)
 SIZES = {n: NETWORK.nodes[n].weight.size for n in ("fc1", "fc2", "fc3")}

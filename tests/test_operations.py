@@ -11,7 +11,7 @@ from scipy import sparse
 
 from neurocompress.network.connections import Connection
 from neurocompress.network.kernel import Kernel
-from neurocompress.report.operations import activity, fan_out, neuron_updates, operations, total
+from neurocompress.verification.operations import activity, fan_out, neuron_updates, operations, total
 
 
 def dense(weight: np.ndarray | sparse.csr_array) -> Connection:

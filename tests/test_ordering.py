@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_problems import brute_force_obs, loss, on_support, problem, tensors
 
-from neurocompress.compression.ordering import LAZY, removal_losses
-from neurocompress.compression.support import largest
+from neurocompress.compression.maths.ordering import LAZY, removal_losses
+from neurocompress.compression.maths.support import largest
 
 
 def inverse_of(hessian: np.ndarray) -> torch.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cli_runner import DIGITS, EXAMPLE, Run, everything, runner
 
-from neurocompress.bundle import read_report
+from neurocompress.files.bundle import read_report
 
 TO = ("--target", "loihi2")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from cli_runner import DIGITS, runner
 
-from neurocompress.chip.memory import ESTIMATES, FORMULAS
-from neurocompress.chip.profile import describe, load_profile, profile_names, profile_text
-from neurocompress.chip.schema import entries
+from neurocompress.chip.profile.load import describe, load_profile, profile_names, profile_text
+from neurocompress.chip.profile.memory_formulas import ESTIMATES, FORMULAS
+from neurocompress.chip.profile.schema import entries
 from neurocompress.errors import Refused
 
 

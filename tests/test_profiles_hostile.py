@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_cases import dense, images
 
-from neurocompress.chip.fit import check_fit
-from neurocompress.chip.profile import load_profile, profile_names, profile_text
+from neurocompress.chip.profile.load import load_profile, profile_names, profile_text
 from neurocompress.errors import Refused
+from neurocompress.fit.check import check_fit
 from neurocompress.network.graph import Network
 
 Path_ = tuple[str, ...]

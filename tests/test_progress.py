@@ -13,10 +13,10 @@ import pytest
 from cli_runner import DIGITS, EXAMPLE, runner
 
 import neurocompress as nc
-from neurocompress import verbs
 from neurocompress.data.spikes import load_spikes
-from neurocompress.report import progress as module
-from neurocompress.report.progress import Lines, progress
+from neurocompress.report.text import terminal_progress as module
+from neurocompress.report.text.terminal_progress import Lines, progress
+from neurocompress.verbs import simulate as verbs
 
 
 class Clock:

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_problems import SHARE, brute_force_obs, filtered_spikes, loss, on_support, problem, tensors
 
-from neurocompress.compression.hessian import damped
+from neurocompress.compression.maths.hessian import damped
+from neurocompress.compression.maths.ordering import removal_losses
+from neurocompress.compression.maths.prune import prune
+from neurocompress.compression.maths.support import admm, largest, spectrum
+from neurocompress.compression.maths.supports import SUPPORTS, Choosing
 from neurocompress.compression.methods import methods
-from neurocompress.compression.ordering import removal_losses
-from neurocompress.compression.prune import prune
-from neurocompress.compression.support import admm, largest, spectrum
-from neurocompress.compression.supports import SUPPORTS, Choosing
 
 NAMES = sorted(SUPPORTS)
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tight_chips import chip, networks, neurons
 
-from neurocompress.chip.cut import Limits
-from neurocompress.chip.fit import Fit, check_fit
-from neurocompress.chip.profile import Profile, load_profile, profile_names
+from neurocompress.chip.profile.load import Profile, load_profile, profile_names
+from neurocompress.fit.check import Fit, check_fit
+from neurocompress.fit.mapping.partition import Limits
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import WEIGHTED, Conv, Flatten, Input, Linear, Node, Output

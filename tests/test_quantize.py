@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from layer_problems import loss, problem, tensors
 
-from neurocompress.compression.quantize import (
+from neurocompress.compression.maths.quantize import (
     BLOCK,
     best_scale,
     better_rows,
@@ -22,7 +22,7 @@ from neurocompress.compression.quantize import (
     layer_error,
     rtn,
 )
-from neurocompress.grid import Grid, Levels, Scale, Scheme
+from neurocompress.network.grid import Grid, Levels, Scale, Scheme
 
 BITS, LEVELS, SCALES = range(2, 17), get_args(Levels), get_args(Scale)
 schemes = st.builds(Scheme, st.sampled_from(BITS), st.sampled_from(LEVELS), st.sampled_from(SCALES), st.booleans())

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_statistics import model_of
 
-from neurocompress.compression import layerwise
-from neurocompress.compression.rates import GAINS, row_scales
+from neurocompress.compression.layerwise import population as layerwise
+from neurocompress.compression.layerwise.firing_rates import GAINS, row_scales
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Delay, Input, Linear, Neuron, Output
-from neurocompress.oneshot import compress_network
 from neurocompress.simulation.float import simulate
 
 

@@ -11,7 +11,7 @@ import click
 import pytest
 
 import neurocompress
-from neurocompress.chip.profile import profile_names
+from neurocompress.chip.profile.load import profile_names
 from neurocompress.cli import cli, spread_record
 from neurocompress.network.conventions import PRESETS
 

@@ -14,25 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurocompress as nc
-from neurocompress.chip.features import readout_on
-from neurocompress.chip.fit import check_fit
-from neurocompress.chip.profile import load_profile
-from neurocompress.compression.goal import read_over_time
+from neurocompress.chip.profile.features import readout_on
+from neurocompress.chip.profile.load import load_profile
+from neurocompress.compression.finetuning.output_loss import read_over_time
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import LayerRecipe, Recipe
 from neurocompress.data.spikes import SpikeData
+from neurocompress.deployment.compress_for_chip import compress_for
+from neurocompress.emulation.emulator import emulate
 from neurocompress.errors import Refused
+from neurocompress.fit.check import check_fit
 from neurocompress.network.canonical import matrix_of
 from neurocompress.network.conventions import PRESETS, Conventions
 from neurocompress.network.ends import tail
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Output, Pool, Scale, Threshold
 from neurocompress.network.readout import read
-from neurocompress.oneshot import compress_network
-from neurocompress.pipeline import compress_for
-from neurocompress.report.verify import emulator_engine
-from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import simulate
 from neurocompress.targets.nir import write
+from neurocompress.verification.verify import emulator_engine
 
 ENDS = ("linear", "conv", "flatten", "scale", "pool", "average", "two", "two linear", "li", "cuba li", "i", "spikes",
         "pool linear")

@@ -9,18 +9,26 @@ import pytest
 import torch
 from stage_statistics import model_of
 
-from neurocompress.chip.profile import load_profile
-from neurocompress.compression import refine as refinement
+from neurocompress.chip.profile.load import load_profile
+from neurocompress.compression.layerwise import spike_matching as refinement
+from neurocompress.compression.layerwise.spike_matching import (
+    EFFORT_EACH,
+    EFFORT_NEURON,
+    MARGIN,
+    Decay,
+    Target,
+    constraints,
+    refine,
+)
+from neurocompress.compression.layerwise.walk import compress
+from neurocompress.compression.oneshot import RecipeGrids
 from neurocompress.compression.recipe import recipe_of
-from neurocompress.compression.refine import EFFORT_EACH, EFFORT_NEURON, MARGIN, Decay, Target, constraints, refine
-from neurocompress.compression.walk import compress
-from neurocompress.grid import Grid
+from neurocompress.deployment.compress_for_chip import compress_for
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.discrete import discretize
 from neurocompress.network.graph import Network
+from neurocompress.network.grid import Grid
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
-from neurocompress.oneshot import RecipeGrids
-from neurocompress.pipeline import compress_for
 from neurocompress.simulation.float import simulate
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurocompress as nc
-from neurocompress.chip.profile import load_profile, profile_names
+from neurocompress.chip.profile.load import load_profile, profile_names
 from neurocompress.data.spikes import SpikeData, load_spikes
 from neurocompress.shown import COLUMNS, LINES, listed, value
 

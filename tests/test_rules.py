@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from rule_cases import CROSSBAR, LAYERED, ROOMY, codes, dense, forked, held, images, late, mixed, network, neurons
 
-from neurocompress.chip.fit import check_fit
-from neurocompress.chip.formats import AnalogFormats, IntegerFormats
-from neurocompress.chip.profile import load_profile
-from neurocompress.chip.rules import RULES, explain
-from neurocompress.chip.rules_of_crossbars import axons_per_source
-from neurocompress.chip.schema import Neurons, Profile, Weights
+from neurocompress.chip.profile.load import load_profile
+from neurocompress.chip.profile.number_formats import AnalogFormats, IntegerFormats
+from neurocompress.chip.profile.schema import Neurons, Profile, Weights
 from neurocompress.errors import Refused
+from neurocompress.fit.check import check_fit
+from neurocompress.fit.rules.all_rules import RULES, explain
+from neurocompress.fit.rules.crossbars import axons_per_source
 from neurocompress.network.connections import connections
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Flatten, Input, Linear, Node, Output
-from neurocompress.verbs import check
+from neurocompress.verbs.check import check
 
 
 @dataclass(frozen=True)

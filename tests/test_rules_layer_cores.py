@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_cases import LAYERED, ROOMY, bare, codes, held, images, joined, mixed, network, neurons
 
-from neurocompress.chip.fit import check_fit
-from neurocompress.chip.layer_cores import LayerCore, assigned, kernel_words, layer_cores, neuron_words
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.profile.load import load_profile
+from neurocompress.fit.check import check_fit
+from neurocompress.fit.mapping.layer_cores import LayerCore, assigned, kernel_words, layer_cores, neuron_words
 from neurocompress.frontends.nir import read
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Node, Output, Scale, Shape

@@ -11,18 +11,18 @@ import pytest
 from rule_cases import codes, network
 from tight_chips import chip
 
-from neurocompress.chip.fit import check_fit, with_rounding
-from neurocompress.chip.profile import load_profile
-from neurocompress.chip.reach import reach
-from neurocompress.compressed import Compressed
+from neurocompress.chip.on_chip.reach import reach
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.compression.recipe import Recipe
+from neurocompress.deployment.compress_for_chip import compress_for
+from neurocompress.deployment.compressed import Compressed
 from neurocompress.errors import Refused, Unfit
+from neurocompress.fit.check import check_fit, with_rounding
 from neurocompress.network.connections import Connection
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Input, Linear, Neuron, Node, Output, Pool
-from neurocompress.pipeline import compress_for
-from neurocompress.verbs import check
+from neurocompress.verbs.check import check
 
 LOIHI1, TIANJIC = load_profile("loihi1"), load_profile("tianjic")
 
@@ -132,7 +132,7 @@ def test_a_fixed_connection_is_scaled_by_each_neuron_s_own_gain() -> None:
 @pytest.mark.parametrize("bits", [7, 9])
 def test_bits_that_a_chip_has_not_are_one_verdict(bits: int, tmp_path: Path) -> None:
     from neurocompress.backends import backend
-    from neurocompress.deployment import deploy
+    from neurocompress.verbs.deploy import deploy
 
     backend("nir").write(small(), tmp_path / "m.nir")
     assert codes(check(tmp_path / "m.nir", "loihi1", bits=bits)) == {"NC105"}
@@ -184,7 +184,7 @@ def test_one_bit_of_both_signs_is_a_width_that_loihi_has_not(tmp_path: Path) -> 
 
 
 def test_a_search_that_prunes_leaves_the_verdict_to_deploy(shared: Path) -> None:
-    from neurocompress.verbs import check_compressed
+    from neurocompress.verbs.check import check_compressed
 
     folder = shared / "faults/networks"
     fit, found = check_compressed(folder / "fit-crash-1069.nir", folder / "tight.yaml")

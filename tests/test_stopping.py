@@ -24,7 +24,8 @@ from neurocompress.network.graph import Network
 from neurocompress.targets.nir import write
 
 #: The command line that prints every phase at once.
-AT_ONCE = "import neurocompress.report.progress as p; p.FIRST_S = 0.0; from neurocompress.cli import main; main()"
+AT_ONCE = ("import neurocompress.report.text.terminal_progress as p; p.FIRST_S = 0.0; "
+           "from neurocompress.cli import main; main()")
 #: Seconds after which a run has not obeyed. It takes two at most; this machine may be busy with other things.
 PATIENCE_S = 20.0
 
@@ -154,8 +155,8 @@ def test_no_process_of_lava_outlives_ctrl_c(lava: str, given: Path, tmp_path: Pa
 NATIVE = """
 import hashlib, sys, time
 from pathlib import Path
-import neurocompress.verbs
-from neurocompress import whole
+import neurocompress.verbs.check
+from neurocompress.files import whole
 from neurocompress.cli import main
 
 def said():
@@ -181,7 +182,7 @@ def check(*_, **__):
         new.write_text("half")
         {kind}(new)
 
-neurocompress.verbs.check = check
+neurocompress.verbs.check.check = check
 main()
 """
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cli_runner import DIGITS, EXAMPLE
 
-from neurocompress.chip.profile import profile_text
+from neurocompress.chip.profile.load import profile_text
 
 VERB = [sys.executable, "-m", "neurocompress.cli"]
 

@@ -13,23 +13,24 @@ from hypothesis import strategies as st
 from summed_networks import KINDS, drawn, sew, spikes_for
 from verdict_networks import agree, checked, deployed
 
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.compression.methods import methods
+from neurocompress.compression.oneshot import compress_network, compressible
 from neurocompress.compression.recipe import Recipe
 from neurocompress.data.spikes import SpikeData
-from neurocompress.deployment import deploy
+from neurocompress.deployment.compress_for_chip import compress_for
+from neurocompress.emulation.emulator import emulate
 from neurocompress.network.chip_form import chip_form
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import WEIGHTED, Input, Linear, Output, Scale
-from neurocompress.oneshot import compress_network, compressible
-from neurocompress.pipeline import compress_for
 from neurocompress.simulation.arriving import arriving
-from neurocompress.simulation.emulator import emulate
 from neurocompress.simulation.float import batches, simulate
 from neurocompress.simulation.stateless import operation
-from neurocompress.verbs import check, load
+from neurocompress.verbs.check import check
+from neurocompress.verbs.deploy import deploy
+from neurocompress.verbs.load import load
 
 
 def summed_loop(rng: np.random.Generator, kind: str, rule: Conventions) -> Network:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_problems import least_of_all_supports, loss, on_support, problem, tensors
 
-from neurocompress.compression.support import admm, largest, refit, spectrum
+from neurocompress.compression.maths.support import admm, largest, refit, spectrum
 
 
 def drawn_mask(seed: int, shape: tuple[int, int], share: float) -> np.ndarray:

@@ -8,17 +8,17 @@ import torch
 from layer_problems import problem, tensors
 
 from neurocompress.chip.arithmetic import Arithmetic
-from neurocompress.chip.drive import constants
-from neurocompress.chip.integer import Population
-from neurocompress.compression import support
-from neurocompress.compression.hessian import Given, Hessian
-from neurocompress.compression.support import admm, spectrum
+from neurocompress.chip.on_chip.integer_network import Population
+from neurocompress.compression.maths import support
+from neurocompress.compression.maths.hessian import Given, Hessian
+from neurocompress.compression.maths.support import admm, spectrum
+from neurocompress.emulation.integer_neurons import IntegerNeurons
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
+from neurocompress.network.drive import constants
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
 from neurocompress.simulation.float import simulate
-from neurocompress.simulation.integer_neurons import IntegerNeurons
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from lavadl_reader import run
 
 from neurocompress.backends import backend
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.compression.recipe import Recipe
+from neurocompress.deployment.compress_for_chip import compress_for
+from neurocompress.emulation.emulator import emulate
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Flatten, Input, Linear, Neuron, Output, Pool
 from neurocompress.network.shapes import output_shape
-from neurocompress.pipeline import compress_for
-from neurocompress.simulation.emulator import emulate
 from neurocompress.targets.lavadl import emit, refusals
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -124,7 +124,7 @@ def test_its_structure_is_that_of_a_file_of_lava_dl(shared, tmp_path):
 
 
 def test_deploy_writes_it_and_the_profile_says_what_it_can_not(tmp_path):
-    from neurocompress.deployment import deploy
+    from neurocompress.verbs.deploy import deploy
 
     made = deploy("examples/digits/digits.nir", "loihi2-lava-dl", data="examples/digits/digits_calibration.npz",
                   out=tmp_path / "d", method="rtn", reset="subtract")

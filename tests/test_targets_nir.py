@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from neurocompress import backends
-from neurocompress.chip.profile import load_profile, profile_names, profile_text
-from neurocompress.deployment import deploy
+from neurocompress.chip.profile.load import load_profile, profile_names, profile_text
 from neurocompress.errors import Problem, Refused
 from neurocompress.frontends.nir import read
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
 from neurocompress.simulation.float import simulate
+from neurocompress.verbs.deploy import deploy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

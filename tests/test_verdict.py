@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from verdict_networks import CHIPS, ENDS, Said, agree, checked, data_for, deployed, readable, said, written
 
-from neurocompress import deployment, verbs
-from neurocompress.chip.profile import load_profile
+from neurocompress.chip.profile.load import load_profile
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
+from neurocompress.verbs import check as verbs
+from neurocompress.verbs import deploy as deployment
 
 #: Networks that are held against every chip: 500 and more.
 SEEDS = range(504)

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from stage_statistics import model_of
 
-from neurocompress.compression.layer import CompressedLayer
+from neurocompress.compression.compressed_layer import CompressedLayer
 from neurocompress.compression.model import Stage
 from neurocompress.compression.network_model import NetworkModel
+from neurocompress.compression.oneshot import compress_network, row_gains
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Input, Linear, Neuron, Output
-from neurocompress.oneshot import compress_network, row_gains
 from neurocompress.simulation import float as simulator
 from neurocompress.simulation.float import simulate
 from neurocompress.simulation.kept import Kept, Room

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from neurocompress import compress, deploy, load
 from neurocompress.backends import backend
-from neurocompress.chip.drive import thresholds_by_row
-from neurocompress.chip.profile import load_profile, profile_names
+from neurocompress.chip.profile.load import load_profile, profile_names
 from neurocompress.compression.methods import methods
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import recipe_of
+from neurocompress.deployment.compress_for_chip import compress_for
 from neurocompress.errors import Refused
 from neurocompress.network.conventions import Conventions
+from neurocompress.network.drive import thresholds_by_row
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Input, Linear, Neuron, Node, Output
-from neurocompress.oneshot import compress_network
-from neurocompress.pipeline import compress_for
 from neurocompress.simulation.float import simulate
 
 SPIKES = (np.random.default_rng(3).random((3, 12, 4)) < 0.4).astype(np.uint8)
@@ -88,7 +88,7 @@ def test_no_chip_gets_what_is_no_number(target: str, kind: str) -> None:
 
 def test_the_chip_keeps_spikes_of_a_leak_that_no_input_moves() -> None:
     """The potential of leak 1.5 passes 1 after some steps, whatever arrives: on the chip as in the model."""
-    from neurocompress.simulation.emulator import emulate
+    from neurocompress.emulation.emulator import emulate
 
     there = network(np.array([0.0, 0.0, 1.0]), "r", 1.5)
     made = compress_for(there, load_profile("loihi2"), SPIKES, recipe_of(method="gptq"))

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from hypothesis import strategies as st
 
-from neurocompress.chip.profile import Profile, load_profile
+from neurocompress.chip.profile.load import Profile, load_profile
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Node, Output, Pool, Shape

@@ -14,7 +14,6 @@ import numpy as np
 
 from neurocompress.backends import backend
 from neurocompress.data.spikes import SpikeData
-from neurocompress.deployment import deploy
 from neurocompress.errors import Refused, Unfit
 from neurocompress.network.conventions import Conventions
 from neurocompress.network.graph import Network
@@ -33,7 +32,9 @@ from neurocompress.network.nodes import (
     Threshold,
 )
 from neurocompress.network.shapes import output_shape
-from neurocompress.verbs import check, load
+from neurocompress.verbs.check import check
+from neurocompress.verbs.deploy import deploy
+from neurocompress.verbs.load import load
 
 CHIPS = ("loihi1", "loihi2", "spinnaker2", "brainscales2", "tianjic")
 ENDS = ("spiking", "LI", "I", "Linear", "Conv", "Flatten", "Scale", "pool", "two populations")

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Literal
 
-from ..grid import Levels
+from ..network.grid import Levels
 
 Allocation = Literal["uniform", "lamp", "temporal-lamp", "loss"]
 

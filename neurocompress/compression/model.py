@@ -18,7 +18,7 @@ from torch import Tensor
 from ..network.discrete import Step
 from ..network.nodes import Array
 from ..simulation.float import Peak
-from .layer import CompressedLayer
+from .compressed_layer import CompressedLayer
 from .module import Module
 
 #: Bytes for Hessians that are used again, for the rows of the OBS ordering, and for the signals of each stream, where

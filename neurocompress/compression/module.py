@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..network.discrete import hears
 from ..network.nodes import Array, Conv, Shape
-from .hessian import Bias
+from .maths.hessian import Bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Module:
     group: layers that share the Hessian; layers: those of them that are compressed, whose inputs are `columns` of it.
     parts: by layer of the group.
 
-    weight: (rows, d) float64 in threshold units (see chip.units). groups: of a convolution; every group has
+    weight: (rows, d) float64 in threshold units (see on_chip.units). groups: of a convolution; every group has
     rows / groups rows and a Hessian of its own. bias: (rows,) likewise, or None where no layer has one.
     gains: by layer, thresholds per unit of input for each row, float64 (rows,). importance: (rows,) what a row's error
     means to the layers behind it, of mean 1.

@@ -22,7 +22,7 @@ from ..simulation.kept import Chosen, Kept, Room, Samples
 from ..simulation.stateless import steps_of
 from ..simulation.stored import as_stored
 from ..simulation.timing import lag_of
-from .layer import CompressedLayer, weights_of, with_layers
+from .compressed_layer import CompressedLayer, weights_of, with_layers
 from .model import MEMORY, Batch, Resets, Stage
 from .module import Module, Part
 

@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from ..by_layer import matches, split
 from ..errors import Problem, Refused
-from ..grid import Levels, Scale, Scheme
+from ..files.yaml_file import Part, parse, read_text
+from ..network.grid import Levels, Scale, Scheme
 from ..shown import listed
-from ..yaml_file import Part, parse, read_text
 from .methods import Allocation, Method, methods
 
 
@@ -33,7 +33,7 @@ MethodName = Annotated[str, _known("method", methods)]
 
 
 def _supports() -> Iterable[str]:
-    from .supports import SUPPORTS  # which needs torch
+    from .maths.supports import SUPPORTS  # which needs torch
 
     methods()  # those of installed packages, too
     return SUPPORTS
@@ -103,7 +103,7 @@ class Recipe(Part):
     #: Weights that a row loses at once in the OBS ordering.
     block_in: Positive = 1
     #: Epochs in which the weights that stay learn the outputs of the uncompressed network on the calibration data,
-    #: without labels (compression.finetune); the method's where a recipe that prunes names none.
+    #: without labels (finetuning.finetune); the method's where a recipe that prunes names none.
     distill: Annotated[int, Field(ge=0)] | None = None
     #: "corrected" lets each bias, where there is one, make up for the mean error of its row.
     biases: Literal["kept", "corrected"] = "kept"

@@ -15,9 +15,9 @@ from typing import IO
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
-from ..file_kinds import kind_of
+from ..files.file_kinds import kind_of
+from ..files.whole import whole_file
 from ..free_memory import free_memory
-from ..whole import whole_file
 
 #: Arrays of one file may take this many bytes in memory.
 MAX_BYTES = 8 * 2**30

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
-from ..file_kinds import pointer_of
+from ..files.file_kinds import pointer_of
 from .arrays import read_arrays
 
 #: A recording of more bytes than this is not read: 200 million events of 5 bytes.

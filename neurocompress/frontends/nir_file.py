@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import Problem, Refused, refuse
-from ..file_kinds import kind_of
+from ..files.file_kinds import kind_of
 from ..free_memory import free_memory
 
 Value = str | np.ndarray

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..data.spikes import SpikeData
-from ..encoding import Encoding
+from ..deployment.encoding import Encoding
 from .host import HostWork, host_work
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..network.readout import read_by
+from ..verification.host_operations import host_operations
+from ..verification.verify import Run
 from .host import HostWork, work_of
-from .host_operations import host_operations
-from .verify import Run
 
 if TYPE_CHECKING:
-    from ..compressed import Compressed
+    from ..deployment.compressed import Compressed
 
 
 @dataclass(frozen=True)

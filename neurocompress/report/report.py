@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from ..chip.fit import Fit
-from ..chip.profile import Profile
-from ..chip.real import OnChip
-from ..compressed import Compressed
+from ..chip.on_chip.real_network import OnChip
+from ..chip.profile.load import Profile
 from ..data.calibration import Split
+from ..deployment.compressed import Compressed
+from ..emulation.emulator import Overflow
+from ..fit.check import Fit
 from ..network.connections import Connection, connections
 from ..network.graph import Network
 from ..shown import listed, several
-from ..simulation.emulator import Overflow
+from ..verification.operations import Operations, neuron_updates, operations, total
+from ..verification.verify import Change, Drift, Run, VirtualChips
 from ..version import __version__
 from .energy import Energy, energy
 from .inputs import InputReport
-from .operations import Operations, neuron_updates, operations, total
 from .readout import ReadOut, read_out
-from .verify import Change, Drift, Run, VirtualChips
 
 SCHEMA = "neurocompress.report/1"
 

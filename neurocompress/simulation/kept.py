@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..whole import unwritable
+from ..files.whole import unwritable
 
 Indices = slice | NDArray[np.int64]
 

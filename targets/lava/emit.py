@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from neurocompress.chip.integer import IntegerNetwork
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork
 from neurocompress.errors import Refused, refuse
-from neurocompress.whole import whole_folder
+from neurocompress.files.whole import whole_folder
 
 from . import source
 from .limits import refusals

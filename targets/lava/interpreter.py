@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from neurocompress.errors import refuse
-from neurocompress.whole import draft
+from neurocompress.files.whole import draft
 
 from .endings import of_this_machine
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from neurocompress.chip.arithmetic import Arithmetic
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Problem
 
 from .processes import INT32, largest_input, largest_message, largest_sum

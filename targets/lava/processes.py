@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 
 #: Lava sums what arrives at a neuron, and shifts it by 6 bits on top of u, in 32 bit integers.
 INT32 = 2**31

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from neurocompress.errors import refuse
+from neurocompress.files.whole import draft
 from neurocompress.stopping import asked, on_stop
-from neurocompress.whole import draft
 
 from .endings import of_the_system, of_this_machine
 from .guarded import stop_group

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 from neurocompress.network.nodes import Shape
 
 from .names import identifiers

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Refused
-from neurocompress.whole import unwritable, whole_file
+from neurocompress.files.whole import unwritable, whole_file
 
 from .limits import BIAS_UNIT, NEVER, UNFORESEEN, chain, foreseen, one, refusals
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from neurocompress.chip.integer import IntegerNetwork, Population, Synapses
+from neurocompress.chip.on_chip.integer_network import IntegerNetwork, Population, Synapses
 from neurocompress.errors import Problem
 from neurocompress.network.connections import Connection
 from neurocompress.network.graph import Network

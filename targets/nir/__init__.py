@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurocompress.errors import Problem, Refused
+from neurocompress.files.whole import whole_file
 from neurocompress.frontends.nir_conventions import KEY, KEY_ASSUMED
 from neurocompress.frontends.nir_file import memory_limit, memory_of
 from neurocompress.frontends.nir_wiring import NO_BIAS, NODE_FACTS
@@ -38,7 +39,6 @@ from neurocompress.network.nodes import (
     Shape,
     Threshold,
 )
-from neurocompress.whole import whole_file
 
 if TYPE_CHECKING:
     import nir

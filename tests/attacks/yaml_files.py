@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from neurocompress.chip.profile import profile_names, profile_text
+from neurocompress.chip.profile.load import profile_names, profile_text
 from tests.attacks import wild
 
 RECIPE = """\
