@@ -20,11 +20,15 @@ from neurocompress.compression.recipe import Recipe
 from neurocompress.data.spikes import SpikeData
 from neurocompress.deployment.compress_for_chip import compress_for
 from neurocompress.emulation.emulator import emulate
+from neurocompress.errors import Refused
 from neurocompress.network.chip_form import chip_form
 from neurocompress.network.connections import connections
 from neurocompress.network.conventions import Conventions
+from neurocompress.network.form import compression_form
 from neurocompress.network.graph import Network
-from neurocompress.network.nodes import WEIGHTED, Input, Linear, Output, Scale
+from neurocompress.network.nodes import WEIGHTED, Input, Linear, Neuron, Output, Scale
+from neurocompress.oneshot import compress_network, compressible
+from neurocompress.pipeline import compress_for
 from neurocompress.simulation.arriving import arriving
 from neurocompress.simulation.float import batches, simulate
 from neurocompress.simulation.stateless import operation
@@ -203,3 +207,18 @@ def test_a_stage_of_36_blocks_grows_by_no_weight() -> None:
     form = chip_form(network)
     assert weights(form) == weights(network)
     assert len(form.nodes) == len(network.nodes)
+
+
+@pytest.mark.parametrize("loop", [(("rec", "rec"),), (("rec", "more"), ("more", "rec"))])
+def test_a_loop_of_layers_without_a_neuron_is_refused_by_every_way_in(loop: tuple[tuple[str, str], ...]) -> None:
+    """Beside a loop that holds one, too: what comes back at once has no value."""
+    one = np.ones(3)
+    nodes = {"input": Input((3,)), "fc": Linear(np.eye(3)), "a": Neuron((3,), one, one, 0 * one, 2 * one, 0 * one),
+             "rec": Linear(np.eye(3)), "output": Output((3,))}
+    nodes |= {"more": Linear(np.eye(3))} if len(loop) > 1 else {}
+    edges = (("input", "fc"), ("fc", "a"), ("a", "rec"), ("rec", "a"), ("a", "output"), *loop)
+    network = Network(nodes, edges, Conventions(dt=1.0, output_delay=1))
+    x = np.zeros((1, 4, 3), dtype=np.float32)
+    for way in (lambda: compression_form(network), lambda: connections(network), lambda: simulate(network, x)):
+        with pytest.raises(Refused, match=r"the loop (rec|rec -> more|more -> rec) holds no neuron"):
+            way()

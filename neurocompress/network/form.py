@@ -34,7 +34,8 @@ def compression_form(network: Network) -> Network:
 
 
 def between_populations(network: Network) -> tuple[str, ...]:
-    """Nodes that are no sources, each behind those of them that feed it (no loop is without a source)."""
+    """Nodes that are no sources, each behind those of them that feed it."""
+    _ = network.groups  # refuses loops without a neuron
     inner = [n for n in network.order if not isinstance(network.nodes[n], SOURCES)]
     graph = {n: [a for a in network.inputs_of(n) if not isinstance(network.nodes[a], SOURCES)] for n in inner}
     return tuple(TopologicalSorter(graph).static_order())

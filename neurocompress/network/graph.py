@@ -159,11 +159,13 @@ class Network:
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Strongly connected groups of nodes in order of computation; a node without feedback is alone.
 
-        Raises `Refused` when a group holds no neuron: a loop without memory has no value.
+        Raises `Refused` when a loop, in a group or beside it, holds no neuron: without memory it has no value.
         """
         groups = strongly_connected(self.order, self.outputs_of)
-        dead = [g for g in groups if self.is_loop(g)
-                and not any(isinstance(self.nodes[n], (Neuron, Threshold)) for n in g)]
+        silent = [n for n in self.order if not isinstance(self.nodes[n], SOURCES)]
+        among = frozenset(silent)
+        inner = strongly_connected(silent, lambda name: [n for n in self.outputs_of(name) if n in among])
+        dead = [g for g in inner if self.is_loop(g)]
         if dead:
             raise Refused(
                 Problem("the loop " + " -> ".join(g) + " holds no neuron", fix="Put a neuron into the loop")
