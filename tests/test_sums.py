@@ -27,8 +27,6 @@ from neurocompress.network.conventions import Conventions
 from neurocompress.network.form import compression_form
 from neurocompress.network.graph import Network
 from neurocompress.network.nodes import WEIGHTED, Input, Linear, Neuron, Output, Scale
-from neurocompress.oneshot import compress_network, compressible
-from neurocompress.pipeline import compress_for
 from neurocompress.simulation.arriving import arriving
 from neurocompress.simulation.float import batches, simulate
 from neurocompress.simulation.stateless import operation
