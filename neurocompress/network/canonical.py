@@ -50,6 +50,7 @@ def paths_into(network: Network, target: str) -> list[tuple[str, ...]]:
     return finished
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a rule refuses what lies beyond every number
 def fold(chain: list[tuple[str, Node]], shape: Shape, target_shape: Shape) -> list[tuple[str, Node]]:
     """A chain of stateless nodes over an input of `shape`, folded. Raises ValueError when it can't be."""
     chain = [item for item in chain if not isinstance(item[1], Output)]
