@@ -66,22 +66,6 @@ def value(network, x):
     return total
 
 
-def test_a_scale_that_is_written_out_and_of_equal_values_is_one_number() -> None:
-    """A pool behind it stays a pool, and the weights stay a kernel: no matrix over all inputs is made."""
-    rng = np.random.default_rng(3)
-    written, number = np.full((2, 6, 6), 0.37), np.asarray(0.37)
-    conv = Conv(rng.normal(size=(3, 2, 2, 2)), None, (1, 1), ((0, 0), (0, 0)), (1, 1))
-    pool = Pool("sum", (2, 2), (2, 2), ((0, 0), (0, 0)))
-    for layers in ((pool, conv), (pool, Flatten(), Linear(rng.normal(size=(4, 18))))):
-        long, short = (chip_form(chained((2, 6, 6), Scale(scale), *layers)) for scale in (written, number))
-        assert [type(n) for n in long.nodes.values()] == [type(n) for n in short.nodes.values()]
-        for a, b in zip(long.nodes.values(), short.nodes.values(), strict=True):
-            if isinstance(a, (Conv, Linear)):
-                assert np.array_equal(a.weight, b.weight)
-        x = rng.normal(size=(2, 6, 6))
-        assert np.allclose(value(long, x), value(chained((2, 6, 6), Scale(number), *layers), x))
-
-
 def agree(shape, *layers):
     network = chained(shape, *layers)
     x = np.random.default_rng(0).normal(size=shape)

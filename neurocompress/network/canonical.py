@@ -80,14 +80,7 @@ def _without_average(name: str, node: Node) -> list[tuple[str, Node]]:
     if isinstance(node, Pool) and node.kind == "average":
         share = np.asarray(1.0 / np.prod(node.kernel_size))
         return [(name, replace(node, kind="sum")), (f"{name}.mean", Scale(share))]
-    return [(name, _one_number(node))]
-
-
-def _one_number(node: Node) -> Node:
-    """A scale of equal values, however many are written, as the number that they are: it passes pools."""
-    if isinstance(node, Scale) and node.scale.size > 1 and np.all(node.scale == node.scale.flat[0]):
-        return Scale(np.asarray(node.scale.flat[0]))
-    return node
+    return [(name, node)]
 
 
 def _conforms(nodes: list[Node]) -> bool:
