@@ -57,7 +57,9 @@ class NetworkModel:
             layers = tuple(name for name in group if name not in kept)
             if layers:
                 found[population_of(self.network, group[0])].append(self._module(group, layers))
-        return tuple(self._stage(population, tuple(modules)) for population, modules in found.items())
+        looped = {name for group in self.network.groups if self.network.is_loop(group) for name in group}
+        return tuple(self._stage(population, tuple(modules), population in looped)
+                     for population, modules in found.items())
 
     def stream(self) -> NetworkStream:
         assert self.spikes is not None
@@ -103,10 +105,9 @@ class NetworkModel:
             np.sum(biases, axis=0) if biases else None, {name: gains[name] for name in layers},
             _importance(network, population_of(network, group[0]), len(matrices[0]), gains))
 
-    def _stage(self, population: str, modules: tuple[Module, ...]) -> Stage:
+    def _stage(self, population: str, modules: tuple[Module, ...], looped: bool) -> Stage:
         network, node = self.network, self.network.nodes[population]
         neuron = node if isinstance(node, Neuron) else None
-        looped = any(population in group and network.is_loop(group) for group in network.groups)
         layers = {name for module in modules for name in module.layers}
         spiking = neuron is not None and neuron.spiking
         alone = spiking and not looped and bool(layers) and set(network.inputs_of(population)) <= layers
@@ -233,17 +234,7 @@ class NetworkStream:
 def population_of(network: Network, layer: str) -> str:
     """The first population, in order of computation, that a layer of weights feeds: the one it is compressed for. The
     output, where it feeds none."""
-    found, waiting, seen = [], [layer], {layer}
-    while waiting:
-        for name in network.outputs_of(waiting.pop()):
-            if name in seen:
-                continue
-            seen.add(name)
-            if isinstance(network.nodes[name], SOURCES):
-                found.append(name)
-            else:
-                waiting.append(name)
-    return min(found, key=network.order.index, default=network.output)
+    return min(network.driven_by(layer), key=network.order.index, default=network.output)
 
 
 def joint_layers(network: Network) -> list[tuple[str, ...]]:
@@ -307,7 +298,7 @@ def _drives(network: Network, population: str) -> set[str]:
     while waiting:
         for name in network.inputs_of(waiting.pop()):
             node = network.nodes[name]
-            whole = isinstance(node, Delay) and bool(np.all(steps_of(node, network) == steps_of(node, network).flat[0]))
+            whole = isinstance(node, Delay) and bool(np.ptp(steps_of(node, network)) == 0)
             if isinstance(node, Flatten) or whole:
                 waiting.append(name)
             else:

@@ -27,7 +27,7 @@ class WithGains:
     def __init__(self, network: Network, population: str, gains: Sequence[float], device: str | torch.device):
         node, sources = network.nodes[population], network.inputs_of(population)
         assert isinstance(node, Neuron)
-        self.network, self.population, self.gains = network, population, len(gains)
+        self.network, self.population = network, population
         self.conventions = replace(network.conventions, reset_delay=resets_late(network, population))
         steps = [discretize(_stronger(node, gain), self.conventions) for gain in gains]
         shape = network.shapes[population]
