@@ -39,7 +39,7 @@ def neuron(p: dict, u: int, v: int, before: int, a: int, rule: Arithmetic) -> tu
     def fires(v: int, at: int) -> bool:
         return v > at if p["fire"] == ">" else v >= at
 
-    offset = p["reset_by"] if p["two_phase"] and fires(v, threshold) else 0
+    offset = p["reset_by"] if p["two_phase"] and v > threshold else 0
     u = decay(u, unity - p["du"] - 1, unity) + a * 2**rule.activation_shift
     if not rule.u_wraps:
         u = max(min(u, word // 2 - 1), 1 - word // 2)

@@ -56,7 +56,7 @@ class PyNeuronsModel(PyLoihiProcessModel):
         threshold = self.vth << 6
         tested_against = threshold
         if self.proc_params["two_phase"]:
-            tested_against = threshold + self.reset_by * self.above(self.v, threshold)
+            tested_against = threshold + self.reset_by * (self.v > threshold)
         self.integrate(a)
         if not self.proc_params["spiking"]:
             self.s_out.send(self.v)
