@@ -95,6 +95,7 @@ def test_drawn_networks_match_the_literal_interpreter_in_float32(rule, seed, kin
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(24, 8, 0, 0), (16, 6, 2, 3), (12, 12, 0, 0)]))
+@example(seed=37439, widths=(12, 12, 0, 0))  # a potential at its threshold, with a two-phase reset
 def test_drawn_integer_networks_of_any_width_match_the_literal_interpreter(seed, widths):
     """Tianjic's form: current and membrane are clipped, not wrapped; other widths and shifts than Loihi's."""
     rng = np.random.default_rng(seed)
