@@ -10,7 +10,7 @@ import lava_networks
 import numpy as np
 import pytest
 from drawn_networks import image, looped, rules
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from loihi_reference import simulate as interpret_integers
 from real_reference import simulate as interpret_reals
