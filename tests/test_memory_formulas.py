@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from literal_core import nengo, nxtf
 
 from neurocompress.chip.profile.memory_formulas import (
     FORMULAS,
@@ -76,30 +75,10 @@ def test_lists_take_what_their_description_says(
     assert [int(bits) for bits in FORMULAS[name](*arguments)] == [dense, thin]
 
 
-def nengo_by_hand(n: int, bits: int) -> int:
-    words = 0
-    while n > 0:
-        words += math.ceil((min(n, 64) * bits + 10) / 64)
-        n -= 64
-    return words
-
-
-def nxtf_by_hand(n: int, bits: int, prefix: int, runs: int) -> int:
-    total = 0
-    for _ in range(runs):
-        left = n
-        while left > 0:
-            total += 10 + prefix + min(left, 60) * bits
-            left -= 60
-    if total == 0:
-        return 0
-    return math.ceil(total / 64) + (1 if total % 64 == 0 or total % 64 >= 59 else 0)
-
-
 @given(n=st.integers(0, 3000), bits=st.integers(1, 24), prefix=st.integers(0, 10), runs=st.integers(1, 9))
 def test_words_equal_a_count_block_by_block(n: int, bits: int, prefix: int, runs: int) -> None:
-    assert nengo_loihi_words(n, bits) == nengo_by_hand(n, bits)
-    assert nxtf_words(n, bits, prefix, runs) == nxtf_by_hand(n, bits, prefix, runs)
+    assert nengo_loihi_words(n, bits) == nengo(n, bits)
+    assert nxtf_words(n, bits, prefix, runs) == nxtf(n, bits, prefix, runs)
 
 
 @given(
@@ -130,7 +109,7 @@ def test_an_index_names_every_neuron(neurons: int) -> None:
 
 def test_arrays_are_counted_element_by_element() -> None:
     n = np.array([0, 1, 60, 61, 64, 65, 1024])
-    assert nengo_loihi_words(n, 8).tolist() == [nengo_by_hand(int(k), 8) for k in n]
+    assert nengo_loihi_words(n, 8).tolist() == [nengo(int(k), 8) for k in n]
 
 
 def test_a_width_the_chip_lacks_is_stored_in_the_next_one() -> None:
