@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..network.discrete import discretize, threshold_of
+from ..network.discrete import delay_steps, discretize, threshold_of
 from ..network.graph import SOURCES, Network
 from ..network.nodes import WEIGHTED, Array, Conv, Delay, Flatten, Linear, Neuron
 from ..network.resets import resets_late
@@ -19,7 +19,6 @@ from ..simulation.arriving import arriving
 from ..simulation.float import Peak, batches
 from ..simulation.gains import WithGains
 from ..simulation.kept import Chosen, Kept, Room, Samples
-from ..simulation.stateless import steps_of
 from ..simulation.stored import as_stored
 from ..simulation.timing import lag_of
 from .compressed_layer import CompressedLayer, weights_of, with_layers
@@ -298,7 +297,7 @@ def _drives(network: Network, population: str) -> set[str]:
     while waiting:
         for name in network.inputs_of(waiting.pop()):
             node = network.nodes[name]
-            whole = isinstance(node, Delay) and bool(np.ptp(steps_of(node, network)) == 0)
+            whole = isinstance(node, Delay) and bool(np.ptp(delay_steps(node, network.conventions)) == 0)
             if isinstance(node, Flatten) or whole:
                 waiting.append(name)
             else:
@@ -327,7 +326,7 @@ def lags_into(network: Network, layer: str, population: str) -> list[int]:
         name, lag = waiting.pop()
         node = network.nodes[name]
         if isinstance(node, Delay):  # where the delay differs between elements, that of most
-            lag += int(np.median(steps_of(node, network)))
+            lag += int(np.median(delay_steps(node, network.conventions)))
         for target in network.outputs_of(name):
             step = lag + lag_of(network, name, target)
             if target == population:

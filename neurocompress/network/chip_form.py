@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import Problem, Refused
 from .canonical import MATERIALIZE_MAX, MAX_PATHS_INTO, fold
-from .form import BEFORE, BEHIND, between_populations, compression_form, unlike, ways_of
+from .form import BEFORE, BEHIND, between_populations, compression_form, source_of, unlike, ways_of
 from .graph import SOURCES, Edge, Network
 from .loops import as_late
 from .nodes import WEIGHTED, Conv, Linear, Node, Pool, Scale
@@ -141,7 +141,7 @@ class _Form:
         try:
             self._chain(self._folded(way, biased), way[0], way[-1], way[-1])
         except ValueError as error:
-            said = " -> ".join((*self._source_of(way[0]), *way))
+            said = " -> ".join(filter(None, (self._source(way[0]), *way)))
             self.problems.append(Problem(str(error), f"path {said}",
                                          "Put a neuron between its layers, or merge them before export"))
 
@@ -157,7 +157,7 @@ class _Form:
                 raise ValueError(
                     f"folding the layers between neurons makes {self.grown} weights, at most {MATERIALIZE_MAX}")
             if [n for n, _ in found] != list(nodes):
-                said = " -> ".join((*self._source_of(way[0]), *way))
+                said = " -> ".join(filter(None, (self._source(way[0]), *way)))
                 self.notes.append(f"{said} was folded into {' -> '.join(n for n, _ in found) or 'one edge'}")
             self.folds[way, biased] = found
         return self.folds[way, biased]
@@ -218,15 +218,7 @@ class _Form:
 
     def _source(self, name: str) -> str:
         """The population before a node, or nothing where there are several."""
-        return next(iter(self._source_of(name)), "")
-
-    def _source_of(self, name: str) -> tuple[str, ...]:
-        while not isinstance(self.network.nodes[name], SOURCES):
-            before = [a for a in self.network.inputs_of(name) if BEFORE in self.ways[a]]
-            if len(before) != 1:
-                return ()
-            (name,) = before
-        return (name,)
+        return source_of(self.network, self.ways, name)
 
 
 def _alike(a: Node, b: Node) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import Problem, Refused
 from .canonical import MAX_PATHS, matrix_of, paths_into, within_limit
 from .chip_form import chip_form
+from .discrete import delay_steps
 from .form import unlike
 from .graph import Network
 from .kernel import Kernel
@@ -168,7 +169,7 @@ def connection_of(network: Network, path: tuple[str, ...], known: Known | None =
 
 
 def _delay_steps(network: Network, name: str, node: Delay, shape: Shape, mixed: bool) -> int | np.ndarray:
-    steps = np.rint(np.asarray(node.delay) / (network.conventions.dt or 1.0)).astype(np.int64)
+    steps = delay_steps(node, network.conventions)
     if np.all(steps == steps.flat[0]):
         return int(steps.flat[0])
     if mixed:

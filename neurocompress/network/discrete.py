@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .conventions import Conventions
-from .nodes import Array, Neuron
+from .nodes import Array, Delay, Neuron
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,12 @@ def discretize(neuron: Neuron, conventions: Conventions) -> Step:
 def threshold_of(step: Step) -> Array:
     """Distance from reset to threshold, float64; 1 for a neuron that never spikes."""
     return np.ones(()) if step.v_threshold is None else np.asarray(step.v_threshold - step.v_reset)
+
+
+def delay_steps(node: Delay, conventions: Conventions) -> np.ndarray:
+    """A Delay node's delays in whole time steps, int64; dt None counts one second per step."""
+    steps: np.ndarray = np.rint(np.asarray(node.delay) / (conventions.dt or 1.0)).astype(np.int64)
+    return steps
 
 
 def hears(gain: Array) -> np.ndarray:

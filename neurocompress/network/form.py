@@ -7,7 +7,7 @@ and delays may stand before the neurons: pools, scales and further layers there 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from itertools import chain, count
@@ -56,6 +56,16 @@ def ways_of(network: Network) -> dict[str, frozenset[int]]:
     return found
 
 
+def source_of(network: Network, ways: Mapping[str, frozenset[int]], name: str) -> str:
+    """The population before a node without weights between, or nothing where there are several. ways: of `ways_of`."""
+    while not isinstance(network.nodes[name], SOURCES):
+        before = [a for a in network.inputs_of(name) if BEFORE in ways[a]]
+        if len(before) != 1:
+            return ""
+        (name,) = before
+    return name
+
+
 def _past(node: Node, way: int) -> int:
     if isinstance(node, WEIGHTED):
         return BEHIND if way == BEFORE else BEYOND
@@ -85,7 +95,7 @@ class _Folding:
         notes, problems, grown = list[str](), list[Problem](), 0
         biased: set[tuple[str, ...]] = set()
         for way in ways:
-            source, target = self._source(way), way[-1]
+            source, target = source_of(network, self.ways, way[0]), way[-1]
             said = " -> ".join((source, *way) if source else way)
             try:
                 folded = fold([(n, self._biased(way[k:], biased, k == 0)) for k, n in enumerate(way[:-1])],
@@ -127,16 +137,6 @@ class _Folding:
             return replace(node, bias=None)
         biased.add(rest)
         return node
-
-    def _source(self, way: tuple[str, ...]) -> str:
-        """The population before a way, or nothing where there are several."""
-        name = way[0]
-        while not isinstance(self.network.nodes[name], SOURCES):
-            before = [a for a in self.network.inputs_of(name) if BEFORE in self.ways[a]]
-            if len(before) != 1:
-                return ""
-            (name,) = before
-        return name
 
     def _name(self, name: str, way: int) -> str:
         """Of a node as it is kept: where signals with and without weights meet before a fold, it becomes two."""

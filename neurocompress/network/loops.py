@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import Problem, Refused
+from .discrete import delay_steps
 from .graph import SOURCES, Network
 from .nodes import Delay, Neuron, Node
 
@@ -101,4 +102,4 @@ def _own(node: Node, network: Network) -> int:
     """Steps of a Delay node, those of most where they differ."""
     if not isinstance(node, Delay):
         return 0
-    return int(np.median(np.rint(np.asarray(node.delay) / (network.conventions.dt or 1.0))))
+    return int(np.median(delay_steps(node, network.conventions)))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Problem, Refused
-from ..network.discrete import discretize
+from ..network.discrete import delay_steps, discretize
 from ..network.graph import Network, strongly_connected
 from ..network.nodes import Delay, Neuron
 from ..network.resets import resets_late
@@ -25,7 +25,7 @@ from .arriving import arriving, before_start, resting
 from .kept import Samples
 from .learning import Learning
 from .neurons import Membrane
-from .stateless import delayed, delayed_step, operation, steps_of
+from .stateless import delayed, delayed_step, operation
 from .stored import as_stored
 from .timing import lag_of, silent_steps, turns
 
@@ -221,7 +221,7 @@ class Runner:
             self._note_peak(name, membrane)
             signals[name] = joined(out, steps)
         elif isinstance(node, Delay):
-            signals[name] = delayed(x, steps_of(node, self.network))
+            signals[name] = delayed(x, delay_steps(node, self.network.conventions))
         else:
             y = self.apply[name](x.reshape(steps * batch, *x.shape[2:]))
             signals[name] = y.reshape(steps, batch, *y.shape[1:])
@@ -245,7 +245,7 @@ class Runner:
                     max(lag, silent_steps(self.network, a, name))) for a in self.network.inputs_of(name)]
             for name in group
         }
-        delays = {n: steps_of(node, self.network) for n in group if isinstance(node := nodes[n], Delay)}
+        delays = {n: delay_steps(node, self.network.conventions) for n in group if isinstance(node := nodes[n], Delay)}
         history = {n: self._room(steps, (batch, *shapes[n]), example) for n in delays}
         heard = {a: signals[a].unbind() for arriving in edges.values() for a, *_ in arriving if a not in sent}
         order = turns(self.network, group)

@@ -9,16 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..network.graph import Network
 from ..network.nodes import Conv, Delay, Flatten, Input, Linear, Neuron, Node, Output, Pool, Scale, Threshold
 from ..network.shapes import flattened
 from .learning import Learning
-
-
-def steps_of(node: Delay, network: Network) -> np.ndarray:
-    """A Delay node's delays in whole time steps, int64; dt None counts one second per step."""
-    steps: np.ndarray = np.rint(np.asarray(node.delay) / (network.conventions.dt or 1.0)).astype(np.int64)
-    return steps
 
 
 def delayed(x: Tensor, steps: np.ndarray) -> Tensor:
