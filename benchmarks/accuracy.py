@@ -18,10 +18,11 @@ import numpy as np
 
 from benchmarks.networks import NETWORKS, PUBLISHED, Benchmark
 from neurocompress.compression.layerwise.calibrate import Statistics
-from neurocompress.compression.oneshot import compress_network, compressible, statistics_of
+from neurocompress.compression.oneshot import compress_network, statistics_of
 from neurocompress.compression.recipe import recipe_of
 from neurocompress.data import SpikeData
 from neurocompress.network.connections import connections
+from neurocompress.network.form import compression_form
 from neurocompress.network.graph import Network
 from neurocompress.verification.operations import operations
 from neurocompress.verification.verify import float_engine, verify
@@ -69,7 +70,7 @@ def run(benchmark: Benchmark, seeds: int, samples: int, wanted: list[dict[str, A
     """Measures what is missing in the network's results."""
     file = RESULTS / f"{benchmark.name}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    network, pool, test = compressible(benchmark.network()), benchmark.calibration(), benchmark.test()
+    network, pool, test = compression_form(benchmark.network()), benchmark.calibration(), benchmark.test()
     if "float" not in found:
         accuracy, sops = measure(network, test)
         found["float"] = {"accuracy": accuracy, "sops": sops, "test": test.samples}

@@ -15,7 +15,7 @@ from verdict_networks import agree, checked, deployed
 
 from neurocompress.chip.profile.load import load_profile
 from neurocompress.compression.methods import methods
-from neurocompress.compression.oneshot import compress_network, compressible
+from neurocompress.compression.oneshot import compress_network
 from neurocompress.compression.recipe import Recipe
 from neurocompress.data.spikes import SpikeData
 from neurocompress.deployment.compress_for_chip import compress_for
@@ -69,7 +69,7 @@ def test_what_a_node_is_given_is_what_the_simulator_gives_it(rule, kind, make, s
 def test_the_form_that_compression_sees_gives_the_same_spikes(kind, seed):
     """And where nothing lies behind a layer it is the network itself: no node of weights is copied."""
     network = drawn(kind, seed)
-    form = compressible(network)
+    form = compression_form(network)
     if kind != "folded":
         assert form is network
         return
@@ -116,7 +116,7 @@ def test_every_method_compresses_each_layer_once(method: str, kind: str) -> None
     network = drawn(kind, seed)
     recipe = Recipe(method=method, bits=4, sparsity=0.0 if method == "rtn" else 0.5)
     made = compress_network(network, spikes_for(network, seed, 3, 4), recipe)
-    form = compressible(network)
+    form = compression_form(network)
     assert weights(made.network) == weights(form)
     assert made.network.edges == form.edges
     assert made.network.parameters == form.parameters
@@ -198,7 +198,7 @@ def test_what_is_deployed_has_the_parameters_that_came(tmp_path: Path) -> None:
 def test_a_stage_of_36_blocks_grows_by_no_weight() -> None:
     """The third stage of SEW-ResNet152: the last block's convolution is given the sum of 36 populations."""
     network = sew(0, blocks=36, channels=2, size=2)
-    assert compressible(network) is network
+    assert compression_form(network) is network
     made = compress_network(network, spikes_for(network, 0, 2, 3), Recipe(method="gptq", bits=4))
     assert weights(made.network) == weights(network)
     assert len(made.layers) == 1 + 2 * 36 + 1

@@ -123,7 +123,7 @@ def compress_network(
     unless the caller keeps it until the result is saved.
     Raises `Refused`.
     """
-    original, asked = compressible(network), recipe
+    original, asked = compression_form(network), recipe
     if isinstance(data, np.ndarray):
         data = CalibrationSet.of(data, recipe.distilled)
     fit = None if data is None else data.fit
@@ -164,12 +164,6 @@ def nothing_to_learn(network: Network, original: Network, spikes: np.ndarray, re
             "before compression (--distill N learns all the same)",)
 
 
-def compressible(network: Network) -> Network:
-    """The network with each layer of weights once, as it came; folded where pools, scales or further layers lie behind
-    one (see network.form)."""
-    return compression_form(network)
-
-
 def with_last_layers(network: Network) -> Network:
     """The network with neurons behind its last layers of weights, so that these are compressed as all others: the
     neurons add up what the layers put out, as the class is read of its sum over time, or keep nothing of it where the
@@ -186,12 +180,12 @@ def statistics_of(
 ) -> Statistics:
     """Statistics for several calls of `compress_network` with the same network and data, and recipes whose methods
     filter alike (`Method.membrane`) and are all followed by learning, or none."""
-    model = model_of(compressible(network), CalibrationSet.of(spikes, recipe.distilled).fit, device, memory)
+    model = model_of(compression_form(network), CalibrationSet.of(spikes, recipe.distilled).fit, device, memory)
     return Statistics(model, recipe.how.membrane, memory)
 
 
 def model_of(network: Network, spikes: np.ndarray | None, device: str, memory: int) -> NetworkModel:
-    """What the walk goes over. network: as `compressible` gives it."""
+    """What the walk goes over. network: in `compression_form`."""
     whole = with_last_layers(network)
     return NetworkModel(whole, row_gains(whole), spikes, device, memory)
 

@@ -153,7 +153,10 @@ def statistics_for(
     network: Network, profile: Profile, spikes: np.ndarray | None, recipe: Recipe, *, device: str = "cpu"
 ) -> Statistics:
     """Statistics of the network as a chip's neurons are, for several calls of `compress_for` with the same data."""
-    there = on_chip(network, profile)[0]
+    return _statistics(on_chip(network, profile)[0], spikes, recipe, device)
+
+
+def _statistics(there: Network, spikes: np.ndarray | None, recipe: Recipe, device: str) -> Statistics:
     return Statistics(NetworkModel(there, row_gains(there), spikes, device), recipe.how.membrane, MEMORY)
 
 
@@ -186,14 +189,14 @@ def compress_for(
                        grid={"levels": "pairs" if fmt.sign == "beside" else "symmetric"})
     original = chip_form(network)
     arithmetic, unknown = arithmetic_of(profile)
+    there, said = expressible(original, features(profile), arithmetic, profile.title)
     if statistics is None:
         refuse_unbuildable(plan_of(for_rules(network, profile), profile, {ALL: fmt.bits} | by_layer))
-        statistics = statistics_for(network, profile, spikes, recipe, device=device)
-    network, said = on_chip(network, profile)
-    formats = {n: weight_format(profile, b) for group in compressed_groups(network) for n in group
+        statistics = _statistics(there, spikes, recipe, device)
+    formats = {n: weight_format(profile, b) for group in compressed_groups(there) for n in group
                if (b := recipe.of(n).bits) not in (None, fmt.bits)}
-    grids = ChipGrids.of(network, fmt, formats, arithmetic)
-    walked = compress(statistics.model, recipe, grids, decays=_decays(network, arithmetic), statistics=statistics,
+    grids = ChipGrids.of(there, fmt, formats, arithmetic)
+    walked = compress(statistics.model, recipe, grids, decays=_decays(there, arithmetic), statistics=statistics,
                       progress=progress)
     choices = {p: found.choice for p, found in walked.granted.items() if isinstance(found.choice, Choice)}
     return Compressed(original, statistics.model.result(walked.layers), walked.layers,
