@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import Problem, Refused, refuse
 from ..shown import listed, times
 from .arrays import MAX_BYTES, array_names, read_arrays, save_arrays
-from .axes import misread
+from .axes import assumed, misread
 
 __all__ = ["MAX_COUNT", "SpikeData", "load_spikes", "poisson", "save_arrays"]
 
@@ -54,6 +54,11 @@ class SpikeData:
     @property
     def steps(self) -> int:
         return int(self.spikes.shape[1])
+
+    @property
+    def axes_assumed(self) -> tuple[str, ...]:
+        """How the axes were read, a sentence where nothing tells; see `axes.assumed`."""
+        return assumed(self.samples, self.steps, self.input_shape, self.labels is not None)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -115,7 +115,6 @@ def _calibration(
     network: Network, data: Data | None, samples: int | None, steps: int | None, seed: int
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """The spikes that calibrate, and what is to be said of how they were taken."""
-    from ..data.axes import assumed
     from ..data.given import Stream, spikes_of
     from ..data.spikes import drawn, taken
 
@@ -127,10 +126,9 @@ def _calibration(
     if isinstance(given, Stream):
         first = given.head(samples or STREAM_SAMPLES)
         more = "" if given.ended else f", the first of {given.name}; more come, and shuffled batches make these fair"
-        said = assumed(first.samples, first.steps, first.input_shape, first.labels is not None)
-        return first.spikes, (f"calibrated on {first.samples} samples{more}", *said)
-    said = assumed(given.samples, given.steps, given.input_shape, given.labels is not None)
-    return given.spikes if samples is None else taken(given.spikes, drawn(given.samples, samples, seed)), said
+        return first.spikes, (f"calibrated on {first.samples} samples{more}", *first.axes_assumed)
+    spikes = given.spikes if samples is None else taken(given.spikes, drawn(given.samples, samples, seed))
+    return spikes, given.axes_assumed
 
 
 def compress_file(
@@ -146,7 +144,6 @@ def compress_file(
     """
     from ..compression.layerwise.checkpoint import discard, free
     from ..compression.oneshot import Result, finetuned, save
-    from ..data.axes import assumed
     from ..data.calibration import DISTILL_SAMPLES, CalibrationSet
     from ..data.spikes import drawn, load_spikes, refuse_labels
     from ..files.places import compressed_network, free_file
@@ -178,8 +175,7 @@ def compress_file(
     result = _compressed(network, calibration, chosen, None, readout, memory, kept, True, tell)
     assert isinstance(result, Result)
     if given is not None:
-        said = assumed(given.samples, given.steps, given.input_shape, given.labels is not None)
-        result = replace(result, notes=(*said, *result.notes))
+        result = replace(result, notes=(*given.axes_assumed, *result.notes))
     if finetune is not None and calibration is not None:
         result = finetuned(result, calibration, finetune, seed, tell)
     measured = None

@@ -15,7 +15,6 @@ from ..chip.on_chip.real_network import OnChip
 from ..chip.profile.features import features, readout_on, with_conventions
 from ..chip.profile.load import Profile, load_profile, profile_text
 from ..compression.recipe import recipe_of
-from ..data.axes import assumed
 from ..data.calibration import Split
 from ..data.given import Stream, spikes_of
 from ..data.spikes import SpikeData, drawn, fractions, poisson, refuse_labels, taken
@@ -156,7 +155,7 @@ def deploy(
     cost = () if split.synthetic else cost_of_conventions(ends.chip, profile, calibration)
     said = (*way.said, *ends.said, *found.said, *cost, *found.compressed.notes)
     if values is not None:
-        said = (*assumed(values.samples, values.steps, values.input_shape, values.labels is not None), *said)
+        said = (*values.axes_assumed, *said)
     compressed = replace(found.compressed, notes=said)
     tell("building the chip's network", 0, 0)
     integer = replace(compressed.integer_network(input_bits), graded_input=way.graded)
